@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// What depends on the compiler and its flags; the only compiler #ifdefs of the library.
+#pragma once
+
+#include <xsoftmax/version.hpp>
+
+// -inf is data here, and the sums are error-free only if the compiler keeps their order: flags that let it assume
+// finite numbers or rearrange arithmetic would silently break both. (Clang defines no macro for -fassociative-math and
+// -freciprocal-math alone: there they go undetected.)
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "xsoftmax: -ffast-math and -ffinite-math-only are not supported: infinities and NaN are data (masked logits)"
+#endif
+#if defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#error                                                                                                                 \
+    "xsoftmax: -fassociative-math and -freciprocal-math are not supported: the order of every sum is part of the result"
+#endif
+
+/// Forced inlining: a function that is never emitted cannot be merged by the linker with a copy built for another
+/// architecture.
+#define XSOFTMAX_INLINE inline __attribute__((always_inline))
+
+/// Keeps a rarely taken path out of the body of its caller.
+#define XSOFTMAX_NOINLINE __attribute__((noinline, cold))

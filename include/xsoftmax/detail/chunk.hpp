@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+// The loop of every kernel: a row in chunks of a few batches, and one padded chunk at its end. A kernel is a step on a
+// chunk; it never sees a tail, because the missing lanes hold a neutral element and are not stored.
+#pragma once
+
+#include <xsoftmax/detail/simd.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
+
+/// N batches that are worked on together.
+template <class B, std::size_t N>
+struct pack {
+  static constexpr std::size_t size = N;
+  B v[N];
+};
+
+/// f on each batch.
+template <class F, class B, std::size_t N>
+XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
+  pack<decltype(f(x.v[0])), N> y;
+  unroll<N>([&](auto b) XSOFTMAX_LAMBDA { y.v[decltype(b)::value] = f(x.v[decltype(b)::value]); });
+  return y;
+}
+
+/// Where the elements of a row lie: side by side, or `stride` elements apart. Both give element i at p(i).
+template <class T>
+struct contiguous_row {
+  T* data;
+
+  XSOFTMAX_INLINE T* at(std::size_t i) const { return data + i; }
+
+  template <class A, class Value>
+  XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
+    return native<A>::template load<Value>(at(i));
+  }
+
+  template <class A, class Value>
+  XSOFTMAX_INLINE batch<A, Value> load_partial(std::size_t i, std::size_t count, Value fill) const {
+    return native<A>::load_partial(at(i), count, fill);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
+    native<A>::store(at(i), v);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void store_partial(std::size_t i, std::size_t count, batch<A, T> v) const {
+    native<A>::store_partial(at(i), count, v);
+  }
+};
+
+template <class T>
+struct strided_row {
+  T* data;
+  std::ptrdiff_t stride;
+
+  XSOFTMAX_INLINE T* at(std::size_t i) const { return data + static_cast<std::ptrdiff_t>(i) * stride; }
+
+  template <class A, class Value>
+  XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
+    return load_partial<A>(i, lanes<A, Value>, Value{});
+  }
+
+  template <class A, class Value>
+  XSOFTMAX_INLINE batch<A, Value> load_partial(std::size_t i, std::size_t count, Value fill) const {
+    alignas(64) Value lane[lanes<A, Value>];
+    for (std::size_t l = 0; l < lanes<A, Value>; ++l) {
+      lane[l] = l < count ? *at(i + l) : fill;
+    }
+    return native<A>::template load<Value>(lane);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
+    store_partial<A>(i, lanes<A, T>, v);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void store_partial(std::size_t i, std::size_t count, batch<A, T> v) const {
+    alignas(64) T lane[lanes<A, T>];
+    native<A>::store(lane, v);
+    for (std::size_t l = 0; l < count; ++l) {
+      *at(i + l) = lane[l];
+    }
+  }
+};
+
+/// A chunk that is all there, of a size known at compile time.
+template <std::size_t Size>
+struct full_chunk {
+  static constexpr std::size_t padded = Size;
+  static constexpr bool full = true;
+  static constexpr std::size_t size = Size;
+};
+
+/// The last chunk of a row: `size` elements, padded to Size.
+template <std::size_t Size>
+struct partial_chunk {
+  static constexpr std::size_t padded = Size;
+  static constexpr bool full = false;
+  std::size_t size;
+};
+
+/// How many of the chunk's elements batch b holds.
+template <class A, class T, class Extent>
+XSOFTMAX_INLINE std::size_t lanes_of_batch(Extent extent, std::size_t b) {
+  const std::size_t before = b * lanes<A, T>;
+  const std::size_t rest = extent.size > before ? extent.size - before : 0;
+  return rest < lanes<A, T> ? rest : lanes<A, T>;
+}
+
+/// The chunk that begins at element i; lanes that are not there hold `fill`.
+template <class A, class T, class Row, class Extent>
+XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
+  constexpr std::size_t width = lanes<A, T>;
+  pack<batch<A, T>, Extent::padded / width> x;
+  unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+    constexpr std::size_t offset = decltype(b)::value * width;
+    if constexpr (Extent::full) {
+      x.v[decltype(b)::value] = row.template load<A, T>(i + offset);
+    } else {
+      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
+      if (count == width) {
+        x.v[decltype(b)::value] = row.template load<A, T>(i + offset);
+      } else if (count == 0) {
+        x.v[decltype(b)::value] = batch<A, T>(fill);
+      } else {
+        x.v[decltype(b)::value] = row.template load_partial<A, T>(i + offset, count, fill);
+      }
+    }
+  });
+  return x;
+}
+
+/// Writes the chunk that begins at element i; lanes that are not there are not written. With Stream, past the caches:
+/// the chunk's address is then aligned to the batch.
+template <class A, bool Stream = false, class T, class Row, class Extent, class Pack>
+XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pack& y) {
+  constexpr std::size_t width = lanes<A, T>;
+  unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+    constexpr std::size_t offset = decltype(b)::value * width;
+    const auto& v = y.v[decltype(b)::value];
+    if constexpr (Extent::full && Stream) {
+      native<A>::stream(row.at(i + offset), v);
+    } else if constexpr (Extent::full) {
+      row.template store<A>(i + offset, v);
+    } else {
+      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
+      if (count == width) {
+        row.template store<A>(i + offset, v);
+      } else if (count != 0) {
+        row.template store_partial<A>(i + offset, count, v);
+      }
+    }
+  });
+}
+
+/// step(i, extent) over [first, last): full chunks of Wide elements while they fit, then full chunks of Narrow
+/// elements, then one partial chunk padded to Narrow.
+template <std::size_t Wide, std::size_t Narrow, class Step>
+XSOFTMAX_INLINE void for_each_chunk(std::size_t first, std::size_t last, Step&& step) {
+  static_assert(Wide % Narrow == 0);
+  std::size_t i = first;
+  for (; last - i >= Wide; i += Wide) {
+    step(i, full_chunk<Wide>{});
+  }
+  if constexpr (Wide != Narrow) {
+    for (; last - i >= Narrow; i += Narrow) {
+      step(i, full_chunk<Narrow>{});
+    }
+  }
+  if (i != last) {
+    step(i, partial_chunk<Narrow>{last - i});
+  }
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

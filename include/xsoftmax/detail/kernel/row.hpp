@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// What the kernels over rows share: simple passes, sums of terms, and the state of a row between its passes.
+#pragma once
+
+#include <limits>
+#include <xsoftmax/math/exp.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// Elements of the chunk in which every pass goes over a row: enough batches in flight to hide latencies.
+template <class A, class T>
+inline constexpr std::size_t wide_chunk =
+    group_size<T> >= native<A>::interleave* lanes<A, T> ? group_size<T> : native<A>::interleave* lanes<A, T>;
+
+template <class T>
+inline constexpr T infinity = static_cast<T>(__builtin_inf());
+
+template <class T>
+inline constexpr T not_a_number = static_cast<T>(__builtin_nan(""));
+
+/// Largest element; NaN is passed over, -inf if there is nothing else.
+template <class A, class T, class Row>
+XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
+  using V = batch<A, T>;
+  constexpr std::size_t width = lanes<A, T>;
+  constexpr std::size_t chains = 4; // two loads a cycle against a latency of two to four
+  V largest[chains];
+  unroll<chains>([&](auto c) XSOFTMAX_LAMBDA { largest[decltype(c)::value] = V(-infinity<T>); });
+  for_each_chunk<chains * width, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    const auto x = load_chunk<A, T>(z, i, extent, -infinity<T>);
+    unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
+      V& chain = largest[decltype(b)::value];
+      chain = native<A>::max_dropping_nan(x.v[decltype(b)::value], chain);
+    });
+  });
+  unroll<chains - 1>([&](auto c) XSOFTMAX_LAMBDA {
+    largest[0] = native<A>::max_dropping_nan(largest[decltype(c)::value + 1], largest[0]);
+  });
+  return native<A>::largest_lane(largest[0]);
+}
+
+template <class A, class T, class Row>
+XSOFTMAX_INLINE bool contains_nan(Row z, std::size_t n) {
+  bool found = false;
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    found = found || native<A>::any_nan(load_chunk<A, T>(z, i, extent, T{}).v[0]);
+  });
+  return found;
+}
+
+template <class A, class T, class Row>
+XSOFTMAX_INLINE void fill(Row p, std::size_t n, T value) {
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    store_chunk<A, false, T>(p, i, extent, pack<batch<A, T>, 1>{{batch<A, T>(value)}});
+  });
+}
+
+/// A block's sum relative to a reference, and the octave of its largest term. The octave is beyond every range where
+/// that is +inf or NaN.
+struct block_terms {
+  double_pair sum;
+  std::int64_t octave;
+};
+
+/// Sums the terms of [first, last), at most a block. With Store they are also written to p.
+template <bool Store, class A, class T, class Term, class In, class Out>
+XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t first, std::size_t last) {
+  lane_sum<A, T> sum;
+  batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    const auto e = map([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); },
+                       load_chunk<A, T>(z, i, extent, -infinity<T>));
+    if constexpr (Store) {
+      store_chunk<A, false, T>(p, i, extent, e);
+    }
+    sum.add(e);
+  });
+  return {sum.total(), math::octave_of<T>(native<A>::largest_lane(largest))};
+}
+
+/// p = step(source), chunk by chunk.
+template <class A, class T, class Step, class Source, class Out>
+XSOFTMAX_INLINE void transform(Step&& step, Source source, Out p, std::size_t n) {
+  for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    store_chunk<A, false, T>(p, i, extent, map(step, load_chunk<A, T>(source, i, extent, T{})));
+  });
+}
+
+/// The same past the caches, but for the elements up to the first address that a streaming store accepts. Fenced.
+template <class A, class T, class Step, class Source>
+XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, contiguous_row<T> p, std::size_t n) {
+  constexpr std::size_t width = lanes<A, T>;
+  const auto address = reinterpret_cast<std::uintptr_t>(p.data);
+  const std::size_t misaligned = address / sizeof(T) % width;
+  std::size_t head = misaligned == 0 ? 0 : width - misaligned;
+  head = head < n && address % sizeof(T) == 0 ? head : n;
+  const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+    for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+      store_chunk<A, decltype(streamed)::value != 0, T>(p, i, extent,
+                                                        map(step, load_chunk<A, T>(source, i, extent, T{})));
+    });
+  };
+  pass(index_constant<0>{}, 0, head);
+  pass(index_constant<1>{}, head, n);
+  native<A>::fence();
+}
+
+/// p = e / S with one rounding. 1 / S is a pair; the product is formed far above its place, so that neither part of it
+/// is ever subnormal, and put there by an exact multiplication (which rounds once more only if p is subnormal).
+template <class A, class T>
+class normaliser {
+public:
+  using V = batch<A, T>;
+
+  /// S relative to the reference of the terms
+  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : high_(T{}), low_(T{}), place_(place) {
+    if constexpr (sizeof(T) == 4) {
+      const double r = above / (sum.high + sum.low);
+      const auto high = static_cast<float>(r);
+      high_ = V(high);
+      low_ = V(static_cast<float>(r - static_cast<double>(high)));
+    } else {
+      using N = native<A>;
+      const V r(1.0 / sum.high);
+      // One step of Newton's method in twice the precision: r + r (1 - S r).
+      const V rest = N::negative_multiply_add(V(sum.low), r, N::fused_multiply_add(V(-sum.high), r, V(1.0)));
+      high_ = r * V(above);
+      low_ = r * rest * V(above);
+    }
+  }
+
+  XSOFTMAX_INLINE V operator()(V e) const { return native<A>::fused_multiply_add(e, high_, e * low_) * place_; }
+
+private:
+  static constexpr double above = sizeof(T) == 4 ? 0x1p64 : 0x1p128;
+  static constexpr T place = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-128);
+  V high_;
+  V low_;
+  V place_;
+};
+
+/// How the terms of a row can be had.
+enum class row_kind : unsigned char {
+  regular, ///< by the floating-point reduction
+  wide,    ///< by the reduction in integers
+  ties,    ///< logits so large that distinct ones differ by more than the range of T
+  filled,  ///< special: one value everywhere
+};
+
+/// What is known of a row between its passes.
+template <class T>
+struct row_state {
+  row_kind kind = row_kind::regular;
+  T value = T{};              ///< filled: the value; ties: the maximum
+  std::int64_t reference = 0; ///< octave of the maximum (or of the sink, if that is larger)
+  double_pair sum = {};       ///< relative to 2^(reference - bias)
+};
+
+template <class T>
+XSOFTMAX_INLINE row_state<T> filled_row(T value) {
+  row_state<T> state;
+  state.kind = row_kind::filled;
+  state.value = value;
+  return state;
+}
+
+/// The sum of a row, block by block, and `finite` unset once a term was NaN.
+template <class A, class T>
+class row_sum {
+public:
+  XSOFTMAX_INLINE row_sum() {}
+
+  XSOFTMAX_INLINE void add(double_pair block, std::int64_t reference) {
+    if (block.high - block.high == 0) {
+      accumulate(sum_, block, reference - math::octave_bias<T>);
+    } else {
+      finite_ = false;
+    }
+  }
+
+  /// Adds the sink's term: exp(sink / T), scaled as the row's. Moves the reference up to it, if it is larger; false if
+  /// then nothing is left of the row.
+  XSOFTMAX_NOINLINE bool add_sink(double sink, double temperature, std::int64_t& reference) {
+    const wide_reduced r = wide_reduction(temperature).template operator()<0>(sink);
+    if (r.saturated) {
+      return sink < 0;
+    }
+    const batch<A, double> one(1.0);
+    const batch<A, double> e = native<A>::multiply_add(math::exp_minus_one<A>(batch<A, double>(r.t)), one, one);
+    accumulate(sum_, {e.get(0) * math::extended_exp<A, T, true>::scale, 0.0}, r.k);
+    // 2^1100 above the row, no probability is left.
+    const bool alone =
+        r.k > reference && static_cast<std::uint64_t>(r.k) - static_cast<std::uint64_t>(reference) > 1200;
+    reference = r.k > reference ? r.k : reference;
+    return !alone;
+  }
+
+  XSOFTMAX_INLINE bool finite() const { return finite_; }
+
+  /// Relative to 2^(reference - bias).
+  __attribute__((noinline)) double_pair value(std::int64_t reference) const {
+    return sum_.value(reference - math::octave_bias<T>);
+  }
+
+private:
+  static __attribute__((noinline)) void accumulate(exact_sum& sum, double_pair v, std::int64_t octave) {
+    sum.add(v, octave);
+  }
+
+  exact_sum sum_;
+  bool finite_ = true;
+};
+
+/// The denominator of a row whose terms have been summed: completes `state`.
+template <class A, class T>
+XSOFTMAX_INLINE void complete(row_state<T>& state, row_sum<A, T>& sum, double sink, double temperature) {
+  if (!sum.finite()) {
+    state = filled_row(not_a_number<T>);
+  } else if (sink != -infinity<double> && !sum.add_sink(sink, temperature, state.reference)) {
+    state = filled_row(T{});
+  } else {
+    state.sum = sum.value(state.reference);
+  }
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+// Softmax of rows. Four ways over a row, one result:
+//
+//   e_i = E(z_i) 2^(bias - n)      E = scale * exp(z / T) as mantissa and exponent, which depend on z_i and T alone
+//   S   = sum of e_i               one fixed tree (sum.hpp)
+//   p_i = e_i * (1 / S)            1 / S as a pair, one rounding
+//
+// n is a reference octave. Scaling by powers of two commutes with rounding, so a running, a guessed and the true
+// maximum give the same S, and the ways differ in speed only.
+#pragma once
+
+#include <type_traits>
+#include <xsoftmax/detail/kernel/unusual_row.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// The passes over one row. In and Out give access to its elements; HasTemperature = false says T = 1.
+template <class A, class T, bool HasTemperature, class In, class Out>
+class softmax_row {
+public:
+  using V = batch<A, T>;
+  using Regular = math::extended_exp<A, T, HasTemperature>;
+
+  XSOFTMAX_INLINE softmax_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p)
+      : task_(task), reduction_(reduction), z_(z), p_(p) {}
+
+  XSOFTMAX_INLINE void run(softmax_algorithm algorithm, bool stream) const {
+    row_state<T> state;
+    switch (algorithm) {
+    case softmax_algorithm::three_pass_reload:
+      if (task_.sink != -infinity<double>) {
+        // With a sink the reference is known only at the end, too late for terms already stored.
+        state = maximum_first();
+      } else if (!stream && short_row()) {
+        return;
+      } else if (store_terms(state)) {
+        scale_stored(state, stream);
+        return;
+      }
+      break;
+    case softmax_algorithm::two_pass:
+      state = pairs();
+      break;
+    case softmax_algorithm::online:
+      state = running_maximum();
+      break;
+    case softmax_algorithm::automatic:
+    case softmax_algorithm::three_pass_recompute:
+      state = maximum_first();
+      break;
+    }
+    finish(state, stream);
+  }
+
+private:
+  static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
+
+  /// How far below its reference the maximum may lie before terms that still give a subnormal probability are cut off.
+  static constexpr std::int64_t slack = sizeof(T) == 4 ? 5 : 10;
+
+  XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, z_.data, p_.data}; }
+
+  /// Does the floating-point reduction serve a row of this maximum? Then `octave` is its octave.
+  XSOFTMAX_INLINE bool regular(T largest, std::int64_t& octave) const {
+    const auto k = native<A>::first_lane(math::reducer<A, T, HasTemperature>(reduction_)(V(largest)).k);
+    octave = math::octave_of<T>(k);
+    return reduction_.usable && octave >= -limit && octave <= limit;
+  }
+
+  /// The row's kind by its maximum: the same decision in every algorithm.
+  XSOFTMAX_INLINE row_state<T> classify(T largest) const {
+    row_state<T> state;
+    return regular(largest, state.reference) ? state : unusual().classify(largest, reduction_);
+  }
+
+  XSOFTMAX_INLINE std::size_t block_end(std::size_t first) const {
+    return task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
+  }
+
+  __attribute__((noinline)) T largest(std::size_t first, std::size_t last) const {
+    return maximum<A, T>(z_, first, last);
+  }
+
+  template <bool Store>
+  __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference) const {
+    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_, p_, first, block_end(first));
+  }
+
+  template <bool Store>
+  XSOFTMAX_INLINE void sum_row(row_state<T>& state) const {
+    row_sum<A, T> sum;
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      sum.add(block<Store>(first, state.reference).sum, state.reference);
+    }
+    complete(state, sum, task_.sink, task_.temperature);
+  }
+
+  /// Three passes: the maximum, then the sum. This way serves every row.
+  __attribute__((noinline)) row_state<T> maximum_first() const {
+    row_state<T> state = classify(largest(0, task_.cols));
+    if (state.kind == row_kind::regular) {
+      sum_row<false>(state);
+    }
+    return state;
+  }
+
+  /// A reference for rows of which only the first element is known: so far below it that the row's maximum may lie tens
+  /// of octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is
+  /// above the lower end. Where the first element says nothing, logits are taken to be around 0.
+  XSOFTMAX_INLINE std::int64_t guessed_reference() const {
+    constexpr std::int64_t room = sizeof(T) == 4 ? 44 : 400;
+    std::int64_t octave;
+    const std::int64_t reference = (regular(*z_.at(0), octave) ? octave : 0) - room;
+    return reference < -limit ? -limit : reference;
+  }
+
+  /// Can terms relative to `reference` stand for a row whose largest has this octave?
+  static XSOFTMAX_INLINE bool holds(std::int64_t reference, std::int64_t octave) {
+    return octave <= reference + math::headroom<T> && octave >= reference - slack && octave <= limit &&
+           octave >= -limit;
+  }
+
+  /// Two-pass: every term is a pair (mantissa, exponent), and a block's terms share the exponent of a reference that is
+  /// guessed and corrected: no pass for the maximum. The octave of a block's largest term tells whether the guess held.
+  __attribute__((noinline)) row_state<T> pairs() const {
+    std::int64_t reference = guessed_reference();
+    std::int64_t highest = -limit - 1;
+    row_sum<A, T> sum;
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      block_terms terms = block<false>(first, reference);
+      if (terms.octave > limit || !reduction_.usable) {
+        return maximum_first(); // beyond the range, +inf or NaN
+      }
+      if (terms.octave > reference + math::headroom<T>) {
+        reference = terms.octave;
+        terms = block<false>(first, reference);
+      }
+      sum.add(terms.sum, reference);
+      highest = terms.octave > highest ? terms.octave : highest;
+    }
+    if (!holds(reference, highest)) {
+      return maximum_first();
+    }
+    row_state<T> state;
+    state.reference = highest;
+    complete(state, sum, task_.sink, task_.temperature);
+    return state;
+  }
+
+  /// Online: the maximum of a block, then its terms relative to the largest so far.
+  __attribute__((noinline)) row_state<T> running_maximum() const {
+    row_state<T> state;
+    row_sum<A, T> sum;
+    state.reference = -limit;
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      std::int64_t octave;
+      if (!regular(largest(first, block_end(first)), octave)) {
+        return maximum_first();
+      }
+      state.reference = octave > state.reference ? octave : state.reference;
+      sum.add(block<false>(first, state.reference).sum, state.reference);
+    }
+    complete(state, sum, task_.sink, task_.temperature);
+    return state;
+  }
+
+  /// Three-pass reload for a row of one block, where latency is what counts: guess, terms and shares in one go, without
+  /// the accumulator (one block's sum is what it would give back). False if the guess failed.
+  XSOFTMAX_INLINE bool short_row() const {
+    return sizeof(T) == 4 && task_.cols <= block_size<T> && reduction_.usable && !overwrites_input() &&
+           short_row_guessed();
+  }
+
+  __attribute__((noinline)) bool short_row_guessed() const {
+    const std::int64_t reference = guessed_reference();
+    const block_terms terms = sum_terms<true, A, T>(Regular(reduction_, reference), z_, p_, 0, task_.cols);
+    if (!holds(reference, terms.octave) || terms.sum.high != terms.sum.high) {
+      return false;
+    }
+    const normaliser<A, T> normalise(terms.sum);
+    transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, p_, task_.cols);
+    return true;
+  }
+
+  XSOFTMAX_INLINE bool overwrites_input() const {
+    return static_cast<const void*>(z_.data) == static_cast<const void*>(p_.data);
+  }
+
+  /// Three-pass reload, and whether p now holds the terms. The pass for the maximum is left out where a guessed
+  /// reference holds for all blocks; a row that is overwritten in place cannot be tried twice and takes the maximum
+  /// first.
+  __attribute__((noinline)) bool store_terms(row_state<T>& state) const {
+    if (reduction_.usable && !overwrites_input()) {
+      state.reference = guessed_reference();
+      std::int64_t highest = -limit - 1;
+      row_sum<A, T> sum;
+      std::size_t first = 0;
+      for (; first < task_.cols; first += block_size<T>) {
+        const block_terms terms = block<true>(first, state.reference);
+        if (terms.octave > state.reference + math::headroom<T> || terms.octave > limit) {
+          break;
+        }
+        sum.add(terms.sum, state.reference);
+        highest = terms.octave > highest ? terms.octave : highest;
+      }
+      if (first >= task_.cols && holds(state.reference, highest)) {
+        complete(state, sum, task_.sink, task_.temperature);
+        return state.kind == row_kind::regular;
+      }
+    }
+    state = classify(largest(0, task_.cols));
+    if (state.kind != row_kind::regular) {
+      return false;
+    }
+    sum_row<true>(state);
+    return state.kind == row_kind::regular;
+  }
+
+  /// The last pass: p_i = e_i / S, the terms computed again.
+  __attribute__((noinline)) void finish(const row_state<T>& state, bool stream) const {
+    if (state.kind == row_kind::regular) [[likely]] {
+      const Regular term(reduction_, state.reference);
+      const normaliser<A, T> normalise(state.sum);
+      write([&](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); }, z_, stream);
+    } else {
+      unusual().finish(state, reduction_);
+    }
+  }
+
+  /// The last pass where p already holds the terms.
+  __attribute__((noinline)) void scale_stored(const row_state<T>& state, bool stream) const {
+    const normaliser<A, T> normalise(state.sum);
+    write([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, stream);
+  }
+
+  template <class Step, class Source>
+  XSOFTMAX_INLINE void write(Step&& step, Source source, bool stream) const {
+    if constexpr (std::is_same_v<Out, contiguous_row<T>>) {
+      if (stream) {
+        transform_streamed<A, T>(step, source, p_, task_.cols);
+        return;
+      }
+    }
+    transform<A, T>(step, source, p_, task_.cols);
+  }
+
+  const softmax_task<T>& task_;
+  const math::reduction<A, T>& reduction_;
+  In z_;
+  Out p_;
+};
+
+/// Bytes of a row, input and output together, up to which three-pass reload is the fastest: it has one exponential per
+/// element where the others have two, for one more pass over p. Beyond, p falls out of the caches between the passes.
+inline constexpr std::size_t reload_bytes = std::size_t{16} << 20;
+
+/// Bytes of an output row from which stores go past the caches: it would not stay there anyway.
+inline constexpr std::size_t stream_bytes = std::size_t{8} << 20;
+
+template <class A, class T>
+struct softmax {
+  static void run(const softmax_task<T>& task) noexcept {
+    const bool contiguous = task.cols == 1 || (task.z_col_stride == 1 && task.p_col_stride == 1);
+    if (task.temperature == 0.0) {
+      for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA { unusual_row<A, T>(task, z, p).one_hot(); });
+    } else if (!contiguous) {
+      rows<true>(task, math::make_reduction<A, T>(task.temperature),
+                 [&](auto* data, std::ptrdiff_t stride) XSOFTMAX_LAMBDA {
+                   return strided_row<std::remove_pointer_t<decltype(data)>>{data, stride};
+                 });
+    } else if (task.temperature != 1.0) {
+      rows<true>(task, math::make_reduction<A, T>(task.temperature), contiguous_access);
+    } else {
+      rows<false>(task, math::unit_reduction<A, T>(), contiguous_access);
+    }
+  }
+
+private:
+  static constexpr auto contiguous_access = [](auto* data, std::ptrdiff_t) XSOFTMAX_LAMBDA {
+    return contiguous_row<std::remove_pointer_t<decltype(data)>>{data};
+  };
+
+  template <class Body>
+  static XSOFTMAX_INLINE void for_each_row(const softmax_task<T>& task, Body&& body) noexcept {
+    for (std::size_t r = 0; r < task.rows; ++r) {
+      body(task.z + static_cast<std::ptrdiff_t>(r) * task.z_row_stride,
+           task.p + static_cast<std::ptrdiff_t>(r) * task.p_row_stride);
+    }
+  }
+
+  template <bool HasTemperature, class Access>
+  static XSOFTMAX_INLINE void rows(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                   Access&& access) noexcept {
+    const std::size_t bytes = task.cols * sizeof(T);
+    softmax_algorithm algorithm = task.algorithm;
+    if (algorithm == softmax_algorithm::automatic) {
+      algorithm = 2 * bytes <= reload_bytes ? softmax_algorithm::three_pass_reload : softmax_algorithm::two_pass;
+    }
+    const bool stream = task.store == store_kind::streaming ||
+                        (task.store == store_kind::automatic && algorithm != softmax_algorithm::three_pass_reload &&
+                         bytes >= stream_bytes);
+    for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA {
+      const auto in = access(z, task.z_col_stride);
+      const auto out = access(p, task.p_col_stride);
+      using In = std::remove_const_t<decltype(in)>;
+      using Out = std::remove_const_t<decltype(out)>;
+      softmax_row<A, T, HasTemperature, In, Out>(task, reduction, in, out).run(algorithm, stream);
+    });
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

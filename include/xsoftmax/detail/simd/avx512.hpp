@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// What AVX-512 (F, CD, DQ, BW, VL) does in its own way. xsimd 8.1 has no fused multiply-add, permutation or masked load
+// for it, hence the intrinsics. They are the zero-masked forms with a full mask (the same instructions), because g++ 12
+// warns of an uninitialised variable inside the plain ones.
+#pragma once
+
+#include <xsoftmax/detail/simd.hpp>
+#include <xsoftmax/detail/simd/avx2.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd {
+
+struct avx512 {
+  template <class T>
+  using batch = xsimd::batch<T, xsimd::avx512bw>;
+  using F = batch<float>;
+  using D = batch<double>;
+  using I = batch<std::int32_t>;
+  using L = batch<std::int64_t>;
+
+  static constexpr bool fused = true;
+  /// Batches in flight that hide the latency of the exponential without spilling.
+  static constexpr std::size_t interleave = 4;
+
+  static XSOFTMAX_INLINE I bits(F v) { return I(_mm512_castps_si512(v)); }
+
+  static XSOFTMAX_INLINE L bits(D v) { return L(_mm512_castpd_si512(v)); }
+
+  static XSOFTMAX_INLINE F from_bits(I v) { return F(_mm512_castsi512_ps(v)); }
+
+  static XSOFTMAX_INLINE D from_bits(L v) { return D(_mm512_castsi512_pd(v)); }
+
+  template <unsigned Count>
+  static XSOFTMAX_INLINE I shift_left(I v) {
+    return I(_mm512_maskz_slli_epi32(0xFFFF, v, Count));
+  }
+
+  template <unsigned Count>
+  static XSOFTMAX_INLINE L shift_left(L v) {
+    return L(_mm512_maskz_slli_epi64(0xFF, v, Count));
+  }
+
+  /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
+  static XSOFTMAX_INLINE I half_sign(I v) {
+    return I(_mm512_and_si512(_mm512_maskz_srli_epi32(0xFFFF, v, 1), _mm512_set1_epi32(1 << 30)));
+  }
+
+  static XSOFTMAX_INLINE L half_sign(L v) {
+    return L(_mm512_and_si512(_mm512_maskz_srli_epi64(0xFF, v, 1), _mm512_set1_epi64(std::int64_t{1} << 62)));
+  }
+
+  /// Negative lanes become 0.
+  static XSOFTMAX_INLINE I not_below_zero(I v) { return I(_mm512_maskz_max_epi32(0xFFFF, v, _mm512_setzero_si512())); }
+
+  static XSOFTMAX_INLINE I max(I a, I b) { return I(_mm512_maskz_max_epi32(0xFFFF, a, b)); }
+
+  static XSOFTMAX_INLINE L max(L a, L b) { return L(_mm512_maskz_max_epi64(0xFF, a, b)); }
+
+  /// max(x, m) where a NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(_mm512_maskz_max_ps(0xFFFF, x, m)); }
+
+  static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(_mm512_maskz_max_pd(0xFF, x, m)); }
+
+  /// min(x, high) where a NaN in x stays.
+  static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(_mm512_maskz_min_ps(0xFFFF, high, x)); }
+
+  static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(_mm512_maskz_min_pd(0xFF, high, x)); }
+
+  /// max(x, low) where a NaN in x stays.
+  static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm512_maskz_max_ps(0xFFFF, low, x)); }
+
+  static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm512_maskz_max_pd(0xFF, low, x)); }
+
+  static XSOFTMAX_INLINE bool any_nan(F x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
+
+  static XSOFTMAX_INLINE bool any_nan(D x) { return _mm512_cmp_pd_mask(x, x, _CMP_UNORD_Q) != 0; }
+
+  static XSOFTMAX_INLINE __m256 lower(__m512 v) {
+    return static_cast<__m256>(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
+  }
+
+  static XSOFTMAX_INLINE __m256 upper(__m512 v) {
+    return static_cast<__m256>(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  }
+
+  static XSOFTMAX_INLINE __m256d lower(__m512d v) {
+    return static_cast<__m256d>(__builtin_shufflevector(v, v, 0, 1, 2, 3));
+  }
+
+  static XSOFTMAX_INLINE __m256d upper(__m512d v) {
+    return static_cast<__m256d>(__builtin_shufflevector(v, v, 4, 5, 6, 7));
+  }
+
+  static XSOFTMAX_INLINE __m256i lower(__m512i v) {
+    return static_cast<__m256i>(__builtin_shufflevector(v, v, 0, 1, 2, 3));
+  }
+
+  static XSOFTMAX_INLINE __m256i upper(__m512i v) {
+    return static_cast<__m256i>(__builtin_shufflevector(v, v, 4, 5, 6, 7));
+  }
+
+  /// The largest lane; no lane is NaN.
+  static XSOFTMAX_INLINE float largest_lane(F v) {
+    return avx2::largest_lane(avx2::F(_mm256_max_ps(lower(v), upper(v))));
+  }
+
+  static XSOFTMAX_INLINE double largest_lane(D v) {
+    return avx2::largest_lane(avx2::D(_mm256_max_pd(lower(v), upper(v))));
+  }
+
+  static XSOFTMAX_INLINE std::int32_t largest_lane(I v) {
+    return avx2::largest_lane(avx2::I(_mm256_max_epi32(lower(__m512i(v)), upper(__m512i(v)))));
+  }
+
+  static XSOFTMAX_INLINE std::int64_t largest_lane(L v) {
+    return avx2::largest_lane(avx2::max(avx2::L(lower(__m512i(v))), avx2::L(upper(__m512i(v)))));
+  }
+
+  /// The lanes added as a tree: i with i + half.
+  static XSOFTMAX_INLINE double add_lanes(D v) { return avx2::add_lanes(avx2::D(_mm256_add_pd(lower(v), upper(v)))); }
+
+  /// The lowest lane.
+  static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }
+
+  static XSOFTMAX_INLINE std::int64_t first_lane(L v) {
+    const __m512i lane = v;
+    return lane[0];
+  }
+
+  /// a * b + c, rounded once.
+  static XSOFTMAX_INLINE F multiply_add(F a, F b, F c) { return F(_mm512_fmadd_ps(a, b, c)); }
+
+  static XSOFTMAX_INLINE D multiply_add(D a, D b, D c) { return D(_mm512_fmadd_pd(a, b, c)); }
+
+  /// c - a * b, rounded once.
+  static XSOFTMAX_INLINE F negative_multiply_add(F a, F b, F c) { return F(_mm512_fnmadd_ps(a, b, c)); }
+
+  static XSOFTMAX_INLINE D negative_multiply_add(D a, D b, D c) { return D(_mm512_fnmadd_pd(a, b, c)); }
+
+  template <class B>
+  static XSOFTMAX_INLINE B fused_multiply_add(B a, B b, B c) {
+    return multiply_add(a, b, c);
+  }
+
+  /// Sixteen int32 in one register.
+  struct table {
+    I entry;
+
+    XSOFTMAX_INLINE table(const std::int32_t (&values)[16], std::int32_t offset)
+        : entry(I::load_unaligned(values) + I(offset)) {}
+
+    /// entry[low 4 bits of k]
+    XSOFTMAX_INLINE I operator()(I k) const { return I(_mm512_maskz_permutexvar_epi32(0xFFFF, k, entry)); }
+  };
+
+  /// The lanes of v as doubles: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
+    low = D(_mm512_maskz_cvtps_pd(0xFF, lower(v)));
+    high = D(_mm512_maskz_cvtps_pd(0xFF, upper(v)));
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE batch<T> load(const T* p) {
+    return batch<T>::load_unaligned(p);
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE void store(T* p, batch<T> v) {
+    v.store_unaligned(p);
+  }
+
+  /// The first `count` lanes from p, `fill` in the others; nothing beyond is touched.
+  static XSOFTMAX_INLINE F load_partial(const float* p, std::size_t count, float fill) {
+    return F(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), static_cast<__mmask16>((1u << count) - 1), p));
+  }
+
+  static XSOFTMAX_INLINE D load_partial(const double* p, std::size_t count, double fill) {
+    return D(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), static_cast<__mmask8>((1u << count) - 1), p));
+  }
+
+  static XSOFTMAX_INLINE void store_partial(float* p, std::size_t count, F v) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1), v);
+  }
+
+  static XSOFTMAX_INLINE void store_partial(double* p, std::size_t count, D v) {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << count) - 1), v);
+  }
+
+  /// Past the caches; p is aligned to the batch.
+  static XSOFTMAX_INLINE void stream(float* p, F v) { _mm512_stream_ps(p, v); }
+
+  static XSOFTMAX_INLINE void stream(double* p, D v) { _mm512_stream_pd(p, v); }
+
+  /// Makes streamed stores visible before any later store.
+  static XSOFTMAX_INLINE void fence() { _mm_sfence(); }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+// What the x86-64 baseline does in its own way. No fused multiply-add: multiply_add rounds twice, fused_multiply_add
+// emulates one rounding.
+#pragma once
+
+#include <xsoftmax/detail/simd.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd {
+
+struct sse2 {
+  template <class T>
+  using batch = xsimd::batch<T, xsimd::sse2>;
+  using F = batch<float>;
+  using D = batch<double>;
+  using I = batch<std::int32_t>;
+  using L = batch<std::int64_t>;
+
+  static constexpr bool fused = false;
+  /// Batches in flight that hide the latency of the exponential without spilling.
+  static constexpr std::size_t interleave = 1;
+
+  static XSOFTMAX_INLINE I bits(F v) { return I(_mm_castps_si128(v)); }
+
+  static XSOFTMAX_INLINE L bits(D v) { return L(_mm_castpd_si128(v)); }
+
+  static XSOFTMAX_INLINE F from_bits(I v) { return F(_mm_castsi128_ps(v)); }
+
+  static XSOFTMAX_INLINE D from_bits(L v) { return D(_mm_castsi128_pd(v)); }
+
+  template <int Count>
+  static XSOFTMAX_INLINE I shift_left(I v) {
+    return I(_mm_slli_epi32(v, Count));
+  }
+
+  template <int Count>
+  static XSOFTMAX_INLINE L shift_left(L v) {
+    return L(_mm_slli_epi64(v, Count));
+  }
+
+  /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
+  static XSOFTMAX_INLINE I half_sign(I v) { return I(_mm_and_si128(_mm_srli_epi32(v, 1), _mm_set1_epi32(1 << 30))); }
+
+  static XSOFTMAX_INLINE L half_sign(L v) {
+    return L(_mm_and_si128(_mm_srli_epi64(v, 1), _mm_set1_epi64x(std::int64_t{1} << 62)));
+  }
+
+  /// Negative lanes become 0.
+  static XSOFTMAX_INLINE I not_below_zero(I v) { return I(_mm_andnot_si128(_mm_srai_epi32(v, 31), v)); }
+
+  static XSOFTMAX_INLINE I max(I a, I b) {
+    const __m128i above = _mm_cmpgt_epi32(a, b);
+    return I(_mm_or_si128(_mm_and_si128(above, a), _mm_andnot_si128(above, b)));
+  }
+
+  /// Signed 64-bit maximum of bit patterns of doubles, by their upper halves where those differ.
+  static XSOFTMAX_INLINE L max(L a, L b) {
+    const __m128i high_above = _mm_cmpgt_epi32(a, b);
+    const __m128i high_equal = _mm_cmpeq_epi32(a, b);
+    const __m128i flip = _mm_set1_epi32(INT32_MIN);
+    const __m128i low_above = _mm_cmpgt_epi32(_mm_xor_si128(a, flip), _mm_xor_si128(b, flip));
+    const __m128i upper_above = _mm_shuffle_epi32(high_above, _MM_SHUFFLE(3, 3, 1, 1));
+    const __m128i upper_equal = _mm_shuffle_epi32(high_equal, _MM_SHUFFLE(3, 3, 1, 1));
+    const __m128i lower_above = _mm_shuffle_epi32(low_above, _MM_SHUFFLE(2, 2, 0, 0));
+    const __m128i above = _mm_or_si128(upper_above, _mm_and_si128(upper_equal, lower_above));
+    return L(_mm_or_si128(_mm_and_si128(above, a), _mm_andnot_si128(above, b)));
+  }
+
+  /// max(x, m) where a NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(_mm_max_ps(x, m)); }
+
+  static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(_mm_max_pd(x, m)); }
+
+  /// min(x, high) where a NaN in x stays.
+  static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(_mm_min_ps(high, x)); }
+
+  static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(_mm_min_pd(high, x)); }
+
+  /// max(x, low) where a NaN in x stays.
+  static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm_max_ps(low, x)); }
+
+  static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm_max_pd(low, x)); }
+
+  static XSOFTMAX_INLINE bool any_nan(F x) { return _mm_movemask_ps(_mm_cmpunord_ps(x, x)) != 0; }
+
+  static XSOFTMAX_INLINE bool any_nan(D x) { return _mm_movemask_pd(_mm_cmpunord_pd(x, x)) != 0; }
+
+  /// The largest lane; no lane is NaN.
+  static XSOFTMAX_INLINE float largest_lane(F v) {
+    const __m128 half = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
+  }
+
+  static XSOFTMAX_INLINE double largest_lane(D v) { return _mm_cvtsd_f64(_mm_max_sd(v, _mm_unpackhi_pd(v, v))); }
+
+  static XSOFTMAX_INLINE std::int32_t largest_lane(I v) {
+    const I half = max(v, I(_mm_shuffle_epi32(v, _MM_SHUFFLE(1, 0, 3, 2))));
+    return first_lane(max(half, I(_mm_shuffle_epi32(half, _MM_SHUFFLE(2, 3, 0, 1)))));
+  }
+
+  static XSOFTMAX_INLINE std::int64_t largest_lane(L v) {
+    return first_lane(max(v, L(_mm_shuffle_epi32(v, _MM_SHUFFLE(1, 0, 3, 2)))));
+  }
+
+  /// The lanes added as a tree: i with i + half.
+  static XSOFTMAX_INLINE double add_lanes(D v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
+
+  /// The lowest lane.
+  static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(v); }
+
+  static XSOFTMAX_INLINE std::int64_t first_lane(L v) { return _mm_cvtsi128_si64(v); }
+
+  /// a * b + c, rounded twice.
+  template <class B>
+  static XSOFTMAX_INLINE B multiply_add(B a, B b, B c) {
+    return a * b + c;
+  }
+
+  /// c - a * b, rounded twice.
+  template <class B>
+  static XSOFTMAX_INLINE B negative_multiply_add(B a, B b, B c) {
+    return c - a * b;
+  }
+
+  struct two_sum_parts {
+    D high;
+    D low;
+  };
+
+  static XSOFTMAX_INLINE two_sum_parts two_sum(D a, D b) {
+    const D high = a + b;
+    const D b_part = high - a;
+    return {high, (a - (high - b_part)) + (b - b_part)};
+  }
+
+  /// a * b + c with one rounding to float: the product is exact in double, and the second rounding of the sum changes a
+  /// result by at most 2^-29 ULP.
+  static XSOFTMAX_INLINE F fused_multiply_add(F a, F b, F c) {
+    const __m128d low = _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(a), _mm_cvtps_pd(b)), _mm_cvtps_pd(c));
+    const auto upper = [](__m128 v) XSOFTMAX_LAMBDA { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); };
+    const __m128d high = _mm_add_pd(_mm_mul_pd(upper(a), upper(b)), upper(c));
+    return F(_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)));
+  }
+
+  /// a * b + c in about one rounding: the product's error by Dekker's splitting. The upper halves are
+  /// rounded to 26 bits in integers, so that every partial product is exact and contraction cannot change it.
+  static XSOFTMAX_INLINE D fused_multiply_add(D a, D b, D c) {
+    const auto upper_half = [](D v) XSOFTMAX_LAMBDA {
+      const __m128i rounded = _mm_add_epi64(_mm_castpd_si128(v), _mm_set1_epi64x(0x4000000));
+      return D(_mm_castsi128_pd(_mm_and_si128(rounded, _mm_set1_epi64x(~std::int64_t{0x7FFFFFF}))));
+    };
+    const D a1 = upper_half(a);
+    const D a2 = a - a1;
+    const D b1 = upper_half(b);
+    const D b2 = b - b1;
+    const D product = a * b;
+    const D error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2;
+    const two_sum_parts sum = two_sum(product, c);
+    return sum.high + (sum.low + error);
+  }
+
+  /// Sixteen int32 in memory, four loads per lookup.
+  struct table {
+    alignas(16) std::int32_t entry[16];
+
+    XSOFTMAX_INLINE table(const std::int32_t (&values)[16], std::int32_t offset) {
+      for (int j = 0; j < 16; ++j) {
+        entry[j] = values[j] + offset;
+      }
+    }
+
+    /// entry[low 4 bits of k]
+    XSOFTMAX_INLINE I operator()(I k) const {
+      alignas(16) std::int32_t lane[4];
+      _mm_store_si128(reinterpret_cast<__m128i*>(lane), _mm_and_si128(k, _mm_set1_epi32(15)));
+      return I(_mm_set_epi32(entry[lane[3]], entry[lane[2]], entry[lane[1]], entry[lane[0]]));
+    }
+  };
+
+  /// The lanes of v as doubles: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
+    low = D(_mm_cvtps_pd(v));
+    high = D(_mm_cvtps_pd(_mm_movehl_ps(v, v)));
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE batch<T> load(const T* p) {
+    return batch<T>::load_unaligned(p);
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE void store(T* p, batch<T> v) {
+    v.store_unaligned(p);
+  }
+
+  /// The first `count` lanes from p, `fill` in the others; nothing beyond is touched.
+  template <class T>
+  static XSOFTMAX_INLINE batch<T> load_partial(const T* p, std::size_t count, T fill) {
+    alignas(16) T lane[batch<T>::size];
+    for (std::size_t i = 0; i < batch<T>::size; ++i) {
+      lane[i] = fill;
+      if (i < count) {
+        lane[i] = p[i];
+      }
+    }
+    return batch<T>::load_aligned(lane);
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE void store_partial(T* p, std::size_t count, batch<T> v) {
+    alignas(16) T lane[batch<T>::size];
+    v.store_aligned(lane);
+    for (std::size_t i = 0; i < batch<T>::size; ++i) {
+      if (i < count) {
+        p[i] = lane[i];
+      }
+    }
+  }
+
+  /// Past the caches; p is aligned to the batch.
+  static XSOFTMAX_INLINE void stream(float* p, F v) { _mm_stream_ps(p, v); }
+
+  static XSOFTMAX_INLINE void stream(double* p, D v) { _mm_stream_pd(p, v); }
+
+  /// Makes streamed stores visible before any later store.
+  static XSOFTMAX_INLINE void fence() { _mm_sfence(); }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+// The reduction: one fixed tree, whatever the architecture, the algorithm, the number of threads.
+//
+//   lane    Element i of a block enters virtual lane i mod L. In float two neighbours of a lane (elements i and i + L
+//   of an
+//           aligned run of 2L) are added first, with a relative error of 2^-24 at most, and everything beyond is
+//           double; in double each element is added without error (Knuth's TwoSum).
+//   block   The L lanes of a block are added as a binary tree: i with i + L/2, then i + L/4, ...
+//   row     Block sums enter an integer accumulator that is exact down to 2^-128 of the largest: blocks may come in any
+//           order, from any thread, relative to any power of two.
+//
+// Elements that are absent or masked add exact zeros, so padding changes nothing.
+#pragma once
+
+#include <xsoftmax/detail/chunk.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
+
+/// L, the virtual lanes of a block. Few enough for L accumulators per column in a kernel over columns.
+template <class T>
+inline constexpr std::size_t virtual_lanes = 64 / sizeof(T);
+
+/// Elements of a block: 8 KiB, so that a block stays in the first-level cache between two looks at it.
+template <class T>
+inline constexpr std::size_t block_size = 8192 / sizeof(T);
+
+/// The smallest run that the tree is defined on: neighbours of a lane are added in pairs.
+template <class T>
+inline constexpr std::size_t group_size = 2 * virtual_lanes<T>;
+
+/// An unevaluated sum high + low, |low| <= ulp(high) / 2.
+struct double_pair {
+  double high;
+  double low;
+};
+
+/// s + error = a + b exactly (Knuth).
+template <class B>
+struct two_sum_result {
+  B sum;
+  B error;
+};
+
+template <class B>
+XSOFTMAX_INLINE two_sum_result<B> two_sum(B a, B b) {
+  const B sum = a + b;
+  const B b_part = sum - a;
+  const B a_part = sum - b_part;
+  return {sum, (a - a_part) + (b - b_part)};
+}
+
+XSOFTMAX_INLINE double_pair add_pairs(double_pair a, double_pair b) {
+  const two_sum_result<double> high = two_sum(a.high, b.high);
+  const double low = high.error + (a.low + b.low);
+  const double sum = high.sum + low;
+  return {sum, low - (sum - high.sum)};
+}
+
+/// The lanes of one block.
+template <class A, class T>
+class lane_sum;
+
+template <class A>
+class lane_sum<A, float> {
+public:
+  XSOFTMAX_INLINE lane_sum() {
+    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA { total_.v[decltype(b)::value] = batch<A, double>(0.0); });
+  }
+
+  /// Adds an aligned run of one or more groups.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, float>, N>& e) {
+    constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
+    static_assert(N % (2 * per_lanes) == 0);
+    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
+        const batch<A, float> pair = e.v[first] + e.v[first + per_lanes];
+        batch<A, double> low;
+        batch<A, double> high;
+        native<A>::widen(pair, low, high);
+        total_.v[2 * decltype(b)::value] += low;
+        total_.v[2 * decltype(b)::value + 1] += high;
+      });
+    });
+  }
+
+  /// The block's sum, lanes added as a tree: accumulators first, then the lanes of the one that is left.
+  XSOFTMAX_INLINE double_pair total() const {
+    pack<batch<A, double>, accumulators> t = total_;
+    add_halves<accumulators>(t);
+    return {native<A>::add_lanes(t.v[0]), 0.0};
+  }
+
+private:
+  static constexpr std::size_t accumulators = virtual_lanes<float> / lanes<A, double>;
+
+  template <std::size_t Count>
+  static XSOFTMAX_INLINE void add_halves(pack<batch<A, double>, accumulators>& t) {
+    if constexpr (Count > 1) {
+      unroll<Count / 2>([&](auto b)
+                            XSOFTMAX_LAMBDA { t.v[decltype(b)::value] += t.v[decltype(b)::value + Count / 2]; });
+      add_halves<Count / 2>(t);
+    }
+  }
+
+  pack<batch<A, double>, accumulators> total_;
+};
+
+template <class A>
+class lane_sum<A, double> {
+public:
+  XSOFTMAX_INLINE lane_sum() {
+    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA {
+      high_[decltype(b)::value] = batch<A, double>(0.0);
+      low_[decltype(b)::value] = batch<A, double>(0.0);
+    });
+  }
+
+  /// Adds an aligned run of one or more groups.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t lane = decltype(b)::value % accumulators;
+      const auto s = two_sum(high_[lane], e.v[decltype(b)::value]);
+      high_[lane] = s.sum;
+      low_[lane] += s.error;
+    });
+  }
+
+  /// The block's sum, lanes added as a tree.
+  XSOFTMAX_INLINE double_pair total() const {
+    alignas(64) double high[virtual_lanes<double>];
+    alignas(64) double low[virtual_lanes<double>];
+    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA {
+      high_[decltype(b)::value].store_aligned(high + decltype(b)::value * lanes<A, double>);
+      low_[decltype(b)::value].store_aligned(low + decltype(b)::value * lanes<A, double>);
+    });
+    for (std::size_t half = virtual_lanes<double> / 2; half != 0; half /= 2) {
+      for (std::size_t l = 0; l < half; ++l) {
+        const double_pair sum = add_pairs({high[l], low[l]}, {high[l + half], low[l + half]});
+        high[l] = sum.high;
+        low[l] = sum.low;
+      }
+    }
+    return {high[0], low[0]};
+  }
+
+private:
+  static constexpr std::size_t accumulators = virtual_lanes<double> / lanes<A, double>;
+  batch<A, double> high_[accumulators];
+  batch<A, double> low_[accumulators];
+};
+
+/// The value of a positive double as integer significand * 2^exponent.
+struct decoded {
+  std::uint64_t significand;
+  std::int64_t exponent;
+};
+
+XSOFTMAX_INLINE decoded decode(double v) {
+  const auto bits = __builtin_bit_cast(std::uint64_t, v);
+  const std::uint64_t fraction = bits & 0xFFFFFFFFFFFFFu;
+  const auto field = static_cast<std::int64_t>((bits >> 52) & 0x7FF);
+  return field == 0 ? decoded{fraction, -1074} : decoded{fraction | 0x10000000000000u, field - 1075};
+}
+
+/// 2^exponent for -1022 <= exponent <= 1023.
+XSOFTMAX_INLINE double power_of_two(std::int64_t exponent) {
+  return __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent + 1023) << 52);
+}
+
+/// Sum of non-negative numbers (high + low) * 2^octave, independent of their order and of how they are split between
+/// accumulators: digits of 32 bits at fixed places of the binary expansion, five of them, from the leading digit of the
+/// largest number down. What lies below is dropped number by number, so that nothing depends on the order either.
+/// Trivially copyable; a default one is empty.
+class exact_sum {
+public:
+  XSOFTMAX_INLINE exact_sum() {}
+
+  /// high finite and positive or zero, octave in +-2^62.
+  XSOFTMAX_INLINE void add(double_pair v, std::int64_t octave) {
+    if (v.high == 0) {
+      return;
+    }
+    // value = (upper * 2^64 + lower) * 2^exponent
+    const decoded high = decode(v.high);
+    std::uint64_t upper = high.significand;
+    std::uint64_t lower = 0;
+    if (v.low != 0) {
+      const decoded low = decode(v.low);
+      const std::int64_t shift = low.exponent - high.exponent + 64;
+      const std::uint64_t part = shift >= 0 ? low.significand << shift : shift > -64 ? low.significand >> -shift : 0;
+      if (v.low > 0) {
+        lower = part;
+      } else if (part != 0) {
+        upper -= 1;
+        lower = 0 - part;
+      }
+    }
+    const std::int64_t exponent = high.exponent - 64 + octave;
+    const std::int64_t place = exponent >> 5;
+    const auto shift = static_cast<unsigned>(exponent & 31);
+    // The 117 bits shifted left by less than 32, in five digits.
+    const std::uint64_t shifted_low = lower << shift;
+    const std::uint64_t shifted_mid = (upper << shift) | (shift == 0 ? 0 : lower >> (64 - shift));
+    const std::uint64_t shifted_top = shift == 0 ? 0 : upper >> (64 - shift);
+    const std::uint64_t digit[5] = {shifted_low & mask, shifted_low >> 32, shifted_mid & mask, shifted_mid >> 32,
+                                    shifted_top};
+    const std::int64_t leading = place + (digit[4] != 0 ? 4 : digit[3] != 0 ? 3 : 2);
+    raise_to(leading);
+    for (std::int64_t j = 0; j < 5; ++j) {
+      const std::int64_t below = top_ - (place + j);
+      if (below >= 0 && below < digits) {
+        digit_[below] += digit[j];
+      }
+    }
+  }
+
+  /// The numbers of another sum join this one.
+  XSOFTMAX_INLINE void merge(const exact_sum& other) {
+    raise_to(other.top_);
+    for (std::int64_t j = 0; j < digits; ++j) {
+      const std::int64_t below = top_ - (other.top_ - j);
+      if (below < digits) {
+        digit_[below] += other.digit_[j];
+      }
+    }
+  }
+
+  XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
+
+  /// The sum * 2^-octave, cut after 106 bits. It must be in the range of normal doubles.
+  XSOFTMAX_INLINE double_pair value(std::int64_t octave) const {
+    // Carries first: six digits, the leading one from the carries.
+    std::uint64_t word[digits + 1];
+    std::uint64_t carry = 0;
+    for (std::int64_t j = digits - 1; j >= 0; --j) {
+      const std::uint64_t sum = digit_[j] + carry;
+      word[j + 1] = sum & mask;
+      carry = sum >> 32;
+    }
+    word[0] = carry;
+    // Then the 128 bits from the leading one on.
+    std::int64_t first = 0;
+    while (first < 2 && word[first] == 0) {
+      ++first;
+    }
+    const auto at = [&](std::int64_t j) XSOFTMAX_LAMBDA { return j <= digits ? word[j] : 0; };
+    std::uint64_t upper = (at(first) << 32) | at(first + 1);
+    std::uint64_t lower = (at(first + 2) << 32) | at(first + 3);
+    const std::uint64_t rest = at(first + 4) << 32;
+    const int zeros = __builtin_clzll(upper);
+    if (zeros != 0) {
+      upper = (upper << zeros) | (lower >> (64 - zeros));
+      lower = (lower << zeros) | (rest >> (64 - zeros));
+    }
+    // upper * 2^exponent + lower * 2^(exponent - 64); 53 bits and the next 53.
+    const std::int64_t exponent = (top_ - first) * 32 - zeros - octave;
+    const std::uint64_t high = upper >> 11;
+    const std::uint64_t low = ((upper & 0x7FF) << 42) | (lower >> 22);
+    const double scale = power_of_two(exponent + 11);
+    return {static_cast<double>(high) * scale, static_cast<double>(low) * 0x1p-53 * scale};
+  }
+
+private:
+  static constexpr std::int64_t digits = 5;
+  static constexpr std::uint64_t mask = 0xFFFFFFFFu;
+  static constexpr std::int64_t lowest = -(std::int64_t{1} << 62);
+
+  XSOFTMAX_INLINE void raise_to(std::int64_t leading) {
+    if (leading <= top_) {
+      return;
+    }
+    const std::int64_t by = leading - top_;
+    for (std::int64_t j = digits - 1; j >= 0; --j) {
+      digit_[j] = j >= by ? digit_[j - by] : 0;
+    }
+    top_ = leading;
+  }
+
+  std::int64_t top_ = lowest;        // place of the leading digit, in units of 32 binary digits
+  std::uint64_t digit_[digits] = {}; // most significant first; carries wait in the upper halves
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

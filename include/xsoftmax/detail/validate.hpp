@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// The checks at the public door: O(1), before anything is written. Each reports its error and returns false.
+#pragma once
+
+#include <xsoftmax/view.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
+
+/// May an input of type In and an output of type Out meet in one call? Says why not at compile time.
+template <class In, class Out>
+consteval void check_types() {
+  using InView = view_of<std::remove_reference_t<In>>;
+  using OutView = view_of<std::remove_reference_t<Out>>;
+  static_assert(is_vector<InView> == is_vector<OutView>,
+                "xsoftmax: one argument is a row and the other a matrix; both must have the same shape");
+  static_assert(!std::is_const_v<element_of<std::remove_reference_t<Out>>>,
+                "xsoftmax: the output's elements are const");
+  static_assert(std::is_lvalue_reference_v<Out> || refers_to_elements<Out>(),
+                "xsoftmax: the output is a temporary container: its result would be lost");
+  using InValue = value_of<std::remove_reference_t<In>>;
+  using OutValue = value_of<std::remove_reference_t<Out>>;
+  static_assert(std::is_same_v<InValue, float> || std::is_same_v<InValue, double>,
+                "xsoftmax: elements must be float or double");
+  static_assert(std::is_same_v<InValue, OutValue>, "xsoftmax: input and output must have the same element type");
+}
+
+template <class A, class B>
+bool same_shape(const char* function, const char* a_name, const matrix_view<A>& a, const char* b_name,
+                const matrix_view<B>& b) {
+  if (a.rows() != b.rows()) {
+    raise_mismatch(function, "the arguments differ in their number of rows", a_name, a.rows(), b_name, b.rows());
+    return false;
+  }
+  if (a.cols() != b.cols()) {
+    raise_mismatch(function, "the arguments differ in their length", a_name, a.cols(), b_name, b.cols());
+    return false;
+  }
+  return true;
+}
+
+/// Do two lattices of the same strides share an element although they are not the same? `distance` is b - a in
+/// elements. Decided exactly where the rows do not interleave (or, transposed, the columns); elsewhere the caller
+/// answers for it.
+inline bool lattices_meet(std::ptrdiff_t distance, std::size_t rows, std::size_t cols, std::ptrdiff_t row_stride,
+                          std::ptrdiff_t col_stride) {
+  const auto magnitude = [](std::ptrdiff_t v) { return static_cast<std::size_t>(v < 0 ? -v : v); };
+  if (rows == 1) {
+    row_stride = 0;
+  }
+  if (cols == 1) {
+    col_stride = 0;
+  }
+  std::size_t outer = magnitude(row_stride);
+  std::size_t outer_count = rows;
+  std::size_t inner = magnitude(col_stride);
+  std::size_t inner_count = cols;
+  if (outer < inner) {
+    std::swap(outer, inner);
+    std::swap(outer_count, inner_count);
+  }
+  const std::size_t offset = magnitude(distance);
+  const std::size_t inner_extent = inner * (inner_count - 1);
+  if (outer != 0 && outer <= inner_extent) {
+    return false; // interleaved rows: not decided
+  }
+  // offset = i * outer + j * inner with |i| < outer_count, |j| < inner_count; only two i can be near enough.
+  const auto meets = [&](std::size_t i) {
+    if (i >= outer_count) {
+      return false;
+    }
+    const std::size_t reach = i * outer;
+    const std::size_t rest = offset > reach ? offset - reach : reach - offset;
+    return inner == 0 ? rest == 0 : rest % inner == 0 && rest / inner < inner_count;
+  };
+  const std::size_t i = outer == 0 ? 0 : offset / outer;
+  return meets(i) || meets(i + 1);
+}
+
+/// An output may be exactly the input or share nothing with it.
+template <class T>
+bool no_partial_overlap(const char* function, const char* in_name, const matrix_view<const T>& in, const char* out_name,
+                        const matrix_view<T>& out) {
+  if (in.rows() == 0 || in.cols() == 0) {
+    return true;
+  }
+  const bool same_strides = (in.rows() == 1 || in.row_stride() == out.row_stride()) &&
+                            (in.cols() == 1 || in.col_stride() == out.col_stride());
+  if (!same_strides || in.data() == out.data()) {
+    return true;
+  }
+  const auto distance = static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(out.data()) -
+                                                    reinterpret_cast<std::intptr_t>(in.data())) /
+                        static_cast<std::ptrdiff_t>(sizeof(T));
+  if (!lattices_meet(distance, in.rows(), in.cols(), in.row_stride(), in.col_stride())) {
+    return true;
+  }
+  raise_mismatch(function,
+                 (std::string(out_name) + " overlaps " + in_name +
+                  " without being the same: in place both must begin at the same element")
+                     .c_str(),
+                 "distance in elements", distance, "length", in.cols());
+  return false;
+}
+
+inline bool valid_temperature(const char* function, double temperature) {
+  if (temperature >= 0 && temperature <= 1.7976931348623157e308) {
+    return true;
+  }
+  raise_out_of_range(function, "the temperature must be in [0, inf)", "temperature", temperature);
+  return false;
+}
+
+inline bool valid_sink(const char* function, double sink) {
+  if (sink <= 1.7976931348623157e308) {
+    return true;
+  }
+  raise_out_of_range(function, "the sink must be a finite logit, or -inf for none", "sink", sink);
+  return false;
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

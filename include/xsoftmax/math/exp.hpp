@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: MIT
+// The exponential, once: a core that every use shares, the ordinary function exp, and the extended exponential, which
+// returns exp(x / T) as a number relative to a power of two of the caller's choice and so never over- or underflows.
+//
+//   x / T = (k / steps) ln 2 + t      k integer, steps = 16 (float) or 1 (double) to the octave, |t| <= ln 2 / (2
+//   steps) exp(x / T) = 2^floor(k / steps) * 2^((k mod steps) / steps) * (1 + q(t)),   q(t) = exp(t) - 1 as a
+//   polynomial
+//
+// Reduction in the manner of Cody and Waite with ln 2 (times T) in two parts: with fused multiply-add the first step is
+// exact for every k; without, the first part is short enough for k * part to be exact in the range served.
+// Float takes 2^(j/16) from a table and a cubic, double a polynomial of degree 11; both were made by
+// cmake/coeffs/exp.sollya, which also prints their errors.
+#pragma once
+
+#include <xsoftmax/detail/wide_reduction.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
+
+namespace detail = xsoftmax::detail;
+using detail::batch;
+using detail::bits_t;
+using detail::native;
+
+/// What depends on the element type: the number formats and the polynomial.
+template <class T>
+struct exp_format;
+
+template <>
+struct exp_format<float> {
+  static constexpr int step_bits = 4;
+  static constexpr int fraction_bits = 23;
+  static constexpr std::int32_t exponent_bias = 127;
+  /// 1.5 * 2^(23 - 4): adding it rounds to a multiple of 1/16 and leaves 16 x in the low bits.
+  static constexpr float round = 0x1.8p19f;
+  static constexpr float log2e = 0x1.715476p0f;
+  /// Octaves |k / steps| up to which the floating-point reduction serves; without fma, k * high must be exact.
+  static constexpr std::int64_t octaves_fused = 1 << 16;
+  static constexpr std::int64_t octaves_split = 1 << 8;
+  static constexpr std::uint32_t split_mask = 0xFFFFE000u; // 11 bits of the significand
+  /// Range of the ordinary function: exp overflows above, rounds to 0 below.
+  static constexpr float highest = 89.0f;
+  static constexpr float lowest = -105.0f;
+};
+
+template <>
+struct exp_format<double> {
+  static constexpr int step_bits = 0;
+  static constexpr int fraction_bits = 52;
+  static constexpr std::int64_t exponent_bias = 1023;
+  static constexpr double round = 0x1.8p52;
+  static constexpr double log2e = 0x1.71547652B82FEp0;
+  static constexpr std::int64_t octaves_fused = std::int64_t{1} << 40;
+  static constexpr std::int64_t octaves_split = 1 << 11;
+  static constexpr std::uint64_t split_mask = ~std::uint64_t{0x3FFF}; // 39 bits of the significand
+  static constexpr double highest = 710.0;
+  static constexpr double lowest = -746.0;
+};
+
+/// q(t) = exp(t) - 1 for |t| <= 1.04 ln 2 / 32; relative error of 1 + q below 0.032 * 2^-24.
+template <class A>
+XSOFTMAX_INLINE batch<A, float> exp_minus_one(batch<A, float> t) {
+  using N = native<A>;
+  using F = batch<A, float>;
+  const F v = N::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
+  return N::multiply_add(v, t * t, t);
+}
+
+/// (q(t) - t) / t^2 for double, |t| <= ln 2 / 2; relative error of 1 + q below 0.035 * 2^-53. Estrin's scheme: the
+/// chain is four multiply-adds long instead of ten.
+template <class A>
+XSOFTMAX_INLINE batch<A, double> exp_remainder(batch<A, double> t, batch<A, double> t2) {
+  using N = native<A>;
+  using D = batch<A, double>;
+  const D t4 = t2 * t2;
+  const D c23 = N::multiply_add(D(0x1.55555555554FEp-3), t, D(0x1.000000000000Ap-1));
+  const D c45 = N::multiply_add(D(0x1.1111111126B3p-7), t, D(0x1.55555555506BAp-5));
+  const D c67 = N::multiply_add(D(0x1.A01A012FF2942p-13), t, D(0x1.6C16C18477AEFp-10));
+  const D c89 = N::multiply_add(D(0x1.71DF18E254781p-19), t, D(0x1.A019995CDC802p-16));
+  const D c1011 = N::multiply_add(D(0x1.AD9303FF16BE2p-26), t, D(0x1.28ADFEFA69A53p-22));
+  const D c2345 = N::multiply_add(c45, t2, c23);
+  const D c6789 = N::multiply_add(c89, t2, c67);
+  const D high = N::multiply_add(c1011, t4, c6789);
+  return N::multiply_add(high, t4, c2345);
+}
+
+template <class A>
+XSOFTMAX_INLINE batch<A, double> exp_minus_one(batch<A, double> t) {
+  const batch<A, double> t2 = t * t;
+  return native<A>::multiply_add(exp_remainder<A>(t, t2), t2, t);
+}
+
+/// The same for t + rest, |rest| <= ulp(t) / 2.
+template <class A>
+XSOFTMAX_INLINE batch<A, double> exp_minus_one(batch<A, double> t, batch<A, double> rest) {
+  const batch<A, double> t2 = t * t;
+  return t + native<A>::multiply_add(exp_remainder<A>(t, t2), t2, rest);
+}
+
+/// Bits of the table's entry j less j steps: adding k << (fraction - step) bits then leaves 2^floor(k / 16) * entry.
+consteval std::int32_t table_entry(float value, int j) {
+  return __builtin_bit_cast(std::int32_t, value) - (j << 19);
+}
+
+/// 2^(j/16), correctly rounded.
+template <class A>
+struct power_table {
+  static constexpr double scale = 1.0;
+  alignas(64) static constexpr std::int32_t entry[16] = {
+      table_entry(0x1.000000p+0f, 0),  table_entry(0x1.0b5586p+0f, 1),  table_entry(0x1.172b84p+0f, 2),
+      table_entry(0x1.2387a6p+0f, 3),  table_entry(0x1.306fe0p+0f, 4),  table_entry(0x1.3dea64p+0f, 5),
+      table_entry(0x1.4bfdaep+0f, 6),  table_entry(0x1.5ab07ep+0f, 7),  table_entry(0x1.6a09e6p+0f, 8),
+      table_entry(0x1.7a1148p+0f, 9),  table_entry(0x1.8ace54p+0f, 10), table_entry(0x1.9c4918p+0f, 11),
+      table_entry(0x1.ae89fap+0f, 12), table_entry(0x1.c199bep+0f, 13), table_entry(0x1.d5818ep+0f, 14),
+      table_entry(0x1.ea4afap+0f, 15)};
+};
+
+/// scale * 2^(j/16). A quotient of exponentials does not see the common factor, and with this one the rounding errors
+/// of the entries are small just where the final rounding weighs most: together 1.13 * 2^-24 at worst, against 1.6
+/// for 1.
+template <class A>
+struct balanced_power_table {
+  static constexpr double scale = 0x1.09334A1ADE566p0;
+  alignas(64) static constexpr std::int32_t entry[16] = {
+      table_entry(0x1.09334ap+0f, 0),  table_entry(0x1.14f118p+0f, 1),  table_entry(0x1.2133fap+0f, 2),
+      table_entry(0x1.2e01d4p+0f, 3),  table_entry(0x1.3b60cep+0f, 4),  table_entry(0x1.495754p+0f, 5),
+      table_entry(0x1.57ec1cp+0f, 6),  table_entry(0x1.672628p+0f, 7),  table_entry(0x1.770cc8p+0f, 8),
+      table_entry(0x1.87a7a2p+0f, 9),  table_entry(0x1.98feaep+0f, 10), table_entry(0x1.ab1a44p+0f, 11),
+      table_entry(0x1.be0316p+0f, 12), table_entry(0x1.d1c23ap+0f, 13), table_entry(0x1.e6612cp+0f, 14),
+      table_entry(0x1.fbe9d8p+0f, 15)};
+};
+
+/// k -> bits of 2^(octaves + k / steps), for exponents in the range of T; shifted means modulo 2^width.
+template <class A, class T, template <class> class Table>
+class power_bits;
+
+template <class A, template <class> class Table>
+class power_bits<A, float, Table> {
+public:
+  static constexpr double scale = Table<A>::scale;
+
+  XSOFTMAX_INLINE explicit power_bits(std::int64_t octaves)
+      : table_(Table<A>::entry, static_cast<std::int32_t>(static_cast<std::uint32_t>(octaves) << 23)) {}
+
+  XSOFTMAX_INLINE batch<A, std::int32_t> operator()(batch<A, std::int32_t> k) const {
+    return table_(k) + native<A>::template shift_left<19>(k);
+  }
+
+private:
+  typename native<A>::table table_;
+};
+
+template <class A, template <class> class Table>
+class power_bits<A, double, Table> {
+public:
+  static constexpr double scale = 1.0;
+
+  XSOFTMAX_INLINE explicit power_bits(std::int64_t octaves)
+      : offset_(static_cast<std::int64_t>((static_cast<std::uint64_t>(octaves) + 1023) << 52)) {}
+
+  XSOFTMAX_INLINE batch<A, std::int64_t> operator()(batch<A, std::int64_t> k) const {
+    return native<A>::template shift_left<52>(k) + offset_;
+  }
+
+private:
+  batch<A, std::int64_t> offset_;
+};
+
+/// k (its low bits; the rest is that of exp_format::round) and t.
+template <class A, class T>
+struct reduced {
+  batch<A, bits_t<T>> k;
+  batch<A, T> t;
+};
+
+/// The constants of the reduction for one temperature, and whether the floating-point reduction can serve at all.
+template <class A, class T>
+struct reduction {
+  T log2e_over_temperature;
+  T ln2_high; ///< T ln 2, first part
+  T ln2_low;  ///< and what is missing
+  T inverse_temperature;
+  bool usable;
+};
+
+/// The reduction's constants. Every product that meets an addition is an explicit fma: contraction finds nothing to do.
+template <class A, class T>
+XSOFTMAX_INLINE reduction<A, T> make_reduction(double temperature) {
+  using N = native<A>;
+  using D = batch<A, double>;
+  using Format = exp_format<T>;
+  reduction<A, T> r;
+  r.usable = temperature >= 0x1p-64 && temperature <= 0x1p64;
+  if (!r.usable) {
+    temperature = 1.0;
+  }
+  const D t(temperature);
+  const D ln2(0x1.62E42FEFA39EFp-1);
+  const double product = (t * ln2).get(0);
+  using Bits = std::make_unsigned_t<bits_t<T>>;
+  auto high = static_cast<T>(product);
+  if constexpr (!N::fused) {
+    high = __builtin_bit_cast(T, static_cast<Bits>(__builtin_bit_cast(Bits, high) & Format::split_mask));
+  }
+  r.log2e_over_temperature = static_cast<T>(0x1.71547652B82FEp0 / temperature);
+  r.ln2_high = high;
+  // T ln2 - high, with ln2 in double-double.
+  const D missing = N::fused_multiply_add(t, ln2, D(-static_cast<double>(high)));
+  r.ln2_low = static_cast<T>(N::multiply_add(t, D(0x1.ABC9E3B39803Fp-56), missing).get(0));
+  r.inverse_temperature = static_cast<T>(1.0 / temperature);
+  return r;
+}
+
+/// make_reduction(1), known at compile time.
+template <class A, class T>
+consteval reduction<A, T> unit_reduction() {
+  using Bits = std::make_unsigned_t<bits_t<T>>;
+  auto high = static_cast<T>(0x1.62E42FEFA39EFp-1);
+  if constexpr (!native<A>::fused) {
+    high = __builtin_bit_cast(T, static_cast<Bits>(__builtin_bit_cast(Bits, high) & exp_format<T>::split_mask));
+  }
+  const double missing = 0x1.62E42FEFA39EFp-1 - static_cast<double>(high);
+  return {static_cast<T>(0x1.71547652B82FEp0), high, static_cast<T>(missing + 0x1.ABC9E3B39803Fp-56), T{1}, true};
+}
+
+/// Octaves up to which make_reduction's constants serve.
+template <class A, class T>
+inline constexpr std::int64_t reduction_octaves =
+    native<A>::fused ? exp_format<T>::octaves_fused : exp_format<T>::octaves_split;
+
+/// k and t of x / T. With HasTemperature = false, T = 1 and the last product is left out: the same bits.
+template <class A, class T, bool HasTemperature>
+class reducer {
+public:
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE explicit reducer(const reduction<A, T>& r)
+      : log2e_(r.log2e_over_temperature), ln2_high_(r.ln2_high), ln2_low_(r.ln2_low), inverse_(r.inverse_temperature) {}
+
+  XSOFTMAX_INLINE reduced<A, T> operator()(V x) const {
+    V rest;
+    return with_rest(x, rest);
+  }
+
+  /// Also what t lost in its last rounding (at T = 1).
+  XSOFTMAX_INLINE reduced<A, T> with_rest(V x, V& rest) const {
+    using N = native<A>;
+    const V round(exp_format<T>::round);
+    const V shifted = N::multiply_add(x, log2e_, round); // k / steps = x log2(e) / T, to the nearest step
+    const V octaves = shifted - round;
+    const V coarse = N::negative_multiply_add(octaves, ln2_high_, x); // exact
+    V t = N::negative_multiply_add(octaves, ln2_low_, coarse);
+    rest = N::negative_multiply_add(octaves, ln2_low_, coarse - t);
+    if constexpr (HasTemperature) {
+      t = t * inverse_;
+    }
+    return {N::bits(shifted), t};
+  }
+
+private:
+  V log2e_;
+  V ln2_high_;
+  V ln2_low_;
+  V inverse_;
+};
+
+/// exp(x), the ordinary function: <= 1 ULP for every float and double, gradual underflow, exp(-inf) = 0, exp(+inf) =
+/// +inf, NaN for NaN. Largest error for float: EXP_WITNESS.
+template <class A, class T>
+XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
+  using N = native<A>;
+  using V = batch<A, T>;
+  using Format = exp_format<T>;
+  using Int = bits_t<T>;
+  x = N::min_keeping_nan(N::max_keeping_nan(x, V(Format::lowest)), V(Format::highest));
+  V rest;
+  const reduced<A, T> r = reducer<A, T, false>(unit_reduction<A, T>()).with_rest(x, rest);
+  // 2^(k / steps) would leave the range of T: 2^half more for negative x, 2^half less for the others, made good by one
+  // multiplication, which is then the only rounding of a subnormal result. 2^half lies where half the sign bit is.
+  constexpr Int half = (Format::exponent_bias + 1) / 2;
+  constexpr Int one = Format::exponent_bias << Format::fraction_bits;
+  const auto sign = N::half_sign(N::bits(x));
+  const auto power = power_bits<A, T, power_table>(-half)(r.k) + sign;
+  const V significand = N::from_bits(power);
+  V q;
+  if constexpr (sizeof(T) == 8) {
+    q = exp_minus_one<A>(r.t, rest); // a table would leave t, and its rounding error, small; here it counts
+  } else {
+    q = exp_minus_one<A>(r.t);
+  }
+  const V e = N::multiply_add(significand, q, significand);
+  const auto correction = batch<A, Int>(one + (half << Format::fraction_bits)) - sign;
+  return e * N::from_bits(correction);
+}
+
+/// Exponents left above a reference octave of which the caller keeps the largest term near 1: terms up to 2^headroom
+/// times larger do not overflow, not even added in pairs.
+template <class T>
+inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 94 : 940;
+
+/// Terms are kept relative to 2^(reference - bias): the bias makes room below, so that every term that can still give a
+/// subnormal probability is a normal number.
+template <class T>
+inline constexpr std::int64_t octave_bias = sizeof(T) == 4 ? 30 : 64;
+
+/// The octave of k as it stands in the bits of reduced::k.
+template <class T>
+XSOFTMAX_INLINE std::int64_t octave_of(bits_t<T> k) {
+  return (static_cast<std::int64_t>(k) - __builtin_bit_cast(bits_t<T>, exp_format<T>::round)) >>
+         exp_format<T>::step_bits;
+}
+
+/// The extended exponential in the range where the floating-point reduction serves: scale * exp(x / T) * 2^(bias -
+/// reference). Mantissa and exponent depend on x and T alone; the reference only shifts the exponent. Terms below about
+/// 2^(-bias - 126) (double: -1022) of the reference are exactly 0; -inf is one of them. NaN stays NaN.
+/// Relative error, the constant factor `scale` apart: at most 1.2 * 2^-24 for float, EXTENDED_WITNESS.
+template <class A, class T, bool HasTemperature>
+class extended_exp {
+public:
+  using V = batch<A, T>;
+  using I = batch<A, bits_t<T>>;
+  static constexpr double scale = power_bits<A, T, balanced_power_table>::scale;
+
+  /// reference: an octave within reduction_octaves
+  XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)
+      : reduce_(r), power_(octave_bias<T> - reference), lowest_(static_cast<T>(lowest_octave(reference)) * r.ln2_high) {
+  }
+
+  XSOFTMAX_INLINE V operator()(V x) const {
+    const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
+    return term(r);
+  }
+
+  /// The same, keeping in `largest` the maximum of k as it stands in the bits of reduced::k.
+  XSOFTMAX_INLINE V operator()(V x, I& largest) const {
+    const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
+    largest = native<A>::max(largest, r.k);
+    return term(r);
+  }
+
+  XSOFTMAX_INLINE V term(const reduced<A, T>& r) const {
+    const V significand = native<A>::from_bits(clamped(power_(r.k)));
+    return native<A>::multiply_add(significand, exp_minus_one<A>(r.t), significand);
+  }
+
+  /// The octave at which a term is exactly 0: its power's exponent field is negative (float) or 0 (double).
+  static constexpr std::int64_t lowest_octave(std::int64_t reference) {
+    return reference - octave_bias<T> - exp_format<T>::exponent_bias - (sizeof(T) == 4 ? 2 : 0);
+  }
+
+private:
+  static XSOFTMAX_INLINE I clamped(I power) {
+    if constexpr (sizeof(T) == 4) {
+      return native<A>::not_below_zero(power);
+    } else {
+      return power;
+    }
+  }
+
+  reducer<A, T, HasTemperature> reduce_;
+  power_bits<A, T, balanced_power_table> power_;
+  V lowest_;
+};
+
+/// The extended exponential for logits of any size: elements beyond the range of the floating-point reduction are
+/// reduced in integers, the others as above, so that an element's mantissa and exponent are the same in every row.
+template <class A, class T>
+class wide_extended_exp {
+public:
+  using V = batch<A, T>;
+  using Int = bits_t<T>;
+  using Base = extended_exp<A, T, true>;
+  static constexpr double scale = Base::scale;
+
+  XSOFTMAX_INLINE wide_extended_exp(const reduction<A, T>& r, const detail::wide_reduction& wide,
+                                    std::int64_t reference)
+      : reduce_(r), usable_(r.usable), wide_(wide), reference_(reference), base_(r, reference) {}
+
+  /// As extended_exp; `largest` is not kept (the row's maximum is known here).
+  XSOFTMAX_INLINE V operator()(V x, batch<A, Int>&) const { return (*this)(x); }
+
+  XSOFTMAX_INLINE V operator()(V x) const {
+    constexpr std::size_t width = detail::lanes<A, T>;
+    alignas(64) T value[width];
+    alignas(64) T rest[width];
+    alignas(64) Int steps[width];
+    x.store_aligned(value);
+    const reduced<A, T> narrow = reduce_(x);
+    narrow.t.store_aligned(rest);
+    narrow.k.store_aligned(steps);
+    for (std::size_t l = 0; l < width; ++l) {
+      if (value[l] != value[l]) {
+        rest[l] = value[l];
+        continue;
+      }
+      std::int64_t octave;
+      if (usable_ && within(steps[l])) {
+        octave = octave_of<T>(steps[l]);
+      } else if (value[l] == -__builtin_inf()) {
+        octave = INT64_MIN;
+      } else {
+        const detail::wide_reduced w =
+            wide_.template operator()<exp_format<T>::step_bits>(static_cast<double>(value[l]));
+        octave = w.saturated ? INT64_MIN : w.k >> exp_format<T>::step_bits;
+        rest[l] = static_cast<T>(w.t);
+        steps[l] = static_cast<Int>(w.k);
+      }
+      const std::int64_t lowest = Base::lowest_octave(reference_);
+      if (octave <= lowest) {
+        rest[l] = 0;
+        steps[l] = static_cast<Int>(static_cast<std::uint64_t>(lowest) << exp_format<T>::step_bits);
+      }
+    }
+    return base_.term({batch<A, Int>::load_aligned(steps), V::load_aligned(rest)});
+  }
+
+  /// Does the floating-point reduction serve a logit of this k? (Infinities and NaN lie outside.)
+  static XSOFTMAX_INLINE bool within(Int k) {
+    const std::int64_t octave = octave_of<T>(k);
+    return octave >= -reduction_octaves<A, T> && octave <= reduction_octaves<A, T>;
+  }
+
+private:
+  reducer<A, T, true> reduce_;
+  bool usable_;
+  const detail::wide_reduction& wide_;
+  std::int64_t reference_;
+  Base base_;
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math

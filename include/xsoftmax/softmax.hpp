@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// Softmax of a row or of each row of a matrix.
+#pragma once
+
+#include <optional>
+#include <vector>
+#include <xsoftmax/arch.hpp>
+#include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/softmax_task.hpp>
+#include <xsoftmax/detail/validate.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
+
+/// Options of softmax. Members only ever join at the end.
+struct softmax_options {
+  double temperature = 1.0; ///< T of softmax(z / T), in [0, inf); 0 is one-hot at the lowest index of the maximum
+  softmax_algorithm algorithm = softmax_algorithm::automatic; ///< speed only
+  masked_row_policy masked_row = masked_row_policy::nan;      ///< a row of only -inf
+  std::optional<double> sink = std::nullopt; ///< an extra logit that counts in the denominator only (0: softmax1)
+  store_kind store = store_kind::automatic;  ///< speed only
+};
+
+/// Softmax: p_i = exp(z_i / T) / sum_k exp(z_k / T), with exp(sink / T) added to the denominator where a sink is given.
+///
+/// z and p are rows (any contiguous sized range, or a vector_view) of the same length, or matrices (matrix_view) of the
+/// same shape, where each row is normalised by itself. T and the sink are in the units of the logits. p may be z itself
+/// (same first element, extents and strides); any other overlap is refused where both have the same strides.
+///
+/// Special values, in this order of precedence, at T = 0 too:
+///   length 0: nothing is written             | any NaN: NaN in the whole row
+///   one or more +inf: NaN in the whole row   | all -inf: NaN, or 0 with masked_row_policy::zero; 0 with a finite sink
+///   some -inf: exactly 0 there               | T = 0: 1 at the lowest index of the maximum, 0 elsewhere (all 0 if the
+///                                            |   sink is above the maximum)
+/// Every finite row and every T in (0, inf) gives a finite, normalised result.
+///
+/// Accuracy: each p_i is within 4 ULP of the exact value, and |sum p - 1| (the sink's share counted) <= 4 * 2^-24 for
+/// float, 4 * 2^-53 for double, whatever the length. Each exponential has a relative error of at most 1.2 * 2^-24
+/// (float), attained near SOFTMAX_WITNESS; float terms are added in pairs, everything beyond in double.
+/// The bits depend on the row's values and T alone: not on algorithm, stores, strides, alignment, neighbours, trailing
+/// -inf, nor, with fused multiply-add, on the architecture or compiler.
+///
+/// Cost: no allocation; passes over memory as softmax_algorithm lists them.
+/// Throws std::invalid_argument if shapes differ, the views overlap partially, T is negative, NaN or infinite, or the
+/// sink is NaN or +inf; nothing has been written then.
+///
+/// Sources: M. Dukhan, A. Ablavatski, "Two-Pass Softmax Algorithm" (2020), Algorithms 1 to 3;
+/// M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax" (2018), Algorithm 3.
+template <class Arch = default_arch, class In, class Out>
+requires detail::viewable<std::remove_reference_t<In>> && detail::viewable<std::remove_reference_t<Out>>
+void softmax(In&& z, Out&& p, const softmax_options& options = {}) {
+  detail::check_types<In, Out>();
+  using T = detail::value_of<std::remove_reference_t<In>>;
+  const matrix_view<const T> in = detail::as_matrix(as_view(z));
+  const matrix_view<T> out = detail::as_matrix(as_view(p));
+  const double sink = options.sink.value_or(-__builtin_inf());
+  if (!detail::same_shape("softmax", "z", in, "p", out) || !detail::no_partial_overlap("softmax", "z", in, "p", out) ||
+      !detail::valid_temperature("softmax", options.temperature) || !detail::valid_sink("softmax", sink)) {
+    return;
+  }
+  if (in.rows() == 0 || in.cols() == 0) {
+    return;
+  }
+  detail::call::softmax(Arch{}, detail::softmax_task<T>{
+                                    .z = in.data(),
+                                    .p = out.data(),
+                                    .rows = in.rows(),
+                                    .cols = in.cols(),
+                                    .z_row_stride = in.row_stride(),
+                                    .z_col_stride = in.col_stride(),
+                                    .p_row_stride = out.row_stride(),
+                                    .p_col_stride = out.col_stride(),
+                                    .temperature = options.temperature,
+                                    .sink = sink,
+                                    .algorithm = options.algorithm,
+                                    .masked_row = options.masked_row,
+                                    .store = options.store,
+                                });
+}
+
+/// The same, returning the probabilities of one row in a new std::vector.
+template <class Arch = default_arch, class In>
+requires detail::viewable<std::remove_reference_t<In>>
+[[nodiscard]] auto softmax(In&& z, const softmax_options& options = {}) {
+  const auto in = as_view(z);
+  static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
+                "xsoftmax: softmax of a matrix needs an output; only a row is returned as a std::vector");
+  std::vector<detail::value_of<std::remove_reference_t<In>>> p(in.size());
+  softmax<Arch>(z, p, options);
+  return p;
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+// Everything but the adapters (eigen.hpp).
+#pragma once
+
+#include <xsoftmax/arch.hpp>
+#include <xsoftmax/softmax.hpp>
+#include <xsoftmax/version.hpp>
+#include <xsoftmax/view.hpp>

@@ -40,7 +40,7 @@ endfunction()
 # the build: optimised also in a debug build, arithmetic as written, no interprocedural optimisation that could move code
 # from one architecture into another.
 function(xsoftmax_kernel_flags out)
-  set(${out} -O3 -DNDEBUG -fno-lto
+  set(${out} -O2 -DNDEBUG -fno-lto
     -fno-fast-math -fno-unsafe-math-optimizations -fno-finite-math-only -fno-associative-math -fno-reciprocal-math
     -fsigned-zeros -ffp-contract=off PARENT_SCOPE)
 endfunction()

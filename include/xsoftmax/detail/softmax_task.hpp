@@ -10,7 +10,8 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 /// How softmax goes over a row. The choice changes the speed and never a bit of the result.
 enum class softmax_algorithm : unsigned char {
-  automatic,            ///< by the row's length and the caches
+  automatic, ///< by length and type: out of the caches two_pass (float with FMA); otherwise reload, without its pass
+             ///< for the maximum wherever an exponent guessed from the first logit serves: 2 reads, 2 writes
   three_pass_recompute, ///< maximum; sum of exponentials; exponentials again and scale: 3 reads, 1 write
   three_pass_reload,    ///< maximum; exponentials stored and summed; scale in place: 3 reads, 2 writes
   two_pass, ///< sum of (mantissa, exponent) pairs, no maximum; exponentials again and scale: 2 reads, 1 write

@@ -125,7 +125,7 @@ public:
       // One step of Newton's method in twice the precision: r + r (1 - S r).
       const V rest = N::negative_multiply_add(V(sum.low), r, N::fused_multiply_add(V(-sum.high), r, V(1.0)));
       high_ = r * V(above);
-      low_ = r * rest * V(above);
+      low_ = high_ * rest; // not r * rest: that may be subnormal
     }
   }
 

@@ -27,13 +27,17 @@ public:
   XSOFTMAX_INLINE void run(softmax_algorithm algorithm, bool stream) const {
     row_state<T> state;
     switch (algorithm) {
-    case softmax_algorithm::three_pass_reload:
-      if (task_.sink != -infinity<double>) {
-        // With a sink the reference is known only at the end, too late for terms already stored.
-        state = maximum_first();
-      } else if (!stream && short_row()) {
+    case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
+      if (!stream && short_row()) {
         return;
-      } else if (store_terms(state)) {
+      }
+      if (guess_and_store_terms(state) || store_terms(state)) {
+        scale_stored(state, stream);
+        return;
+      }
+      break;
+    case softmax_algorithm::three_pass_reload:
+      if (store_terms(state)) {
         scale_stored(state, stream);
         return;
       }
@@ -44,7 +48,6 @@ public:
     case softmax_algorithm::online:
       state = running_maximum();
       break;
-    case softmax_algorithm::automatic:
     case softmax_algorithm::three_pass_recompute:
       state = maximum_first();
       break;
@@ -164,11 +167,17 @@ private:
     return state;
   }
 
-  /// Three-pass reload for a row of one block, where latency is what counts: guess, terms and shares in one go, without
-  /// the accumulator (one block's sum is what it would give back). False if the guess failed.
+  /// May p hold the terms before the reference is final? Not with a sink, which can move it at the end; and a row that
+  /// is overwritten in place cannot be tried twice.
+  XSOFTMAX_INLINE bool may_store_guess() const {
+    return task_.sink == -infinity<double> && reduction_.usable &&
+           static_cast<const void*>(z_.data) != static_cast<const void*>(p_.data);
+  }
+
+  /// Reload for a row of one block, where latency is what counts: guess, terms and shares in one go, without the
+  /// accumulator (one block's sum in float is what it would give back). False if the guess failed.
   XSOFTMAX_INLINE bool short_row() const {
-    return sizeof(T) == 4 && task_.cols <= block_size<T> && reduction_.usable && !overwrites_input() &&
-           short_row_guessed();
+    return sizeof(T) == 4 && task_.cols <= block_size<T> && may_store_guess() && short_row_guessed();
   }
 
   __attribute__((noinline)) bool short_row_guessed() const {
@@ -182,31 +191,35 @@ private:
     return true;
   }
 
-  XSOFTMAX_INLINE bool overwrites_input() const {
-    return static_cast<const void*>(z_.data) == static_cast<const void*>(p_.data);
+  /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
+  __attribute__((noinline)) bool guess_and_store_terms(row_state<T>& state) const {
+    if (!may_store_guess()) {
+      return false;
+    }
+    state.reference = guessed_reference();
+    std::int64_t highest = -limit - 1;
+    row_sum<A, T> sum;
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      const block_terms terms = block<true>(first, state.reference);
+      if (terms.octave > state.reference + math::headroom<T> || terms.octave > limit) {
+        return false;
+      }
+      sum.add(terms.sum, state.reference);
+      highest = terms.octave > highest ? terms.octave : highest;
+    }
+    if (!holds(state.reference, highest) || !sum.finite()) {
+      return false;
+    }
+    complete(state, sum, task_.sink, task_.temperature);
+    return true;
   }
 
-  /// Three-pass reload, and whether p now holds the terms. The pass for the maximum is left out where a guessed
-  /// reference holds for all blocks; a row that is overwritten in place cannot be tried twice and takes the maximum
-  /// first.
+  /// Three-pass reload, and whether p now holds the terms: not for unusual rows, nor with a sink, which may turn out to
+  /// be the largest when the terms are stored already.
   __attribute__((noinline)) bool store_terms(row_state<T>& state) const {
-    if (reduction_.usable && !overwrites_input()) {
-      state.reference = guessed_reference();
-      std::int64_t highest = -limit - 1;
-      row_sum<A, T> sum;
-      std::size_t first = 0;
-      for (; first < task_.cols; first += block_size<T>) {
-        const block_terms terms = block<true>(first, state.reference);
-        if (terms.octave > state.reference + math::headroom<T> || terms.octave > limit) {
-          break;
-        }
-        sum.add(terms.sum, state.reference);
-        highest = terms.octave > highest ? terms.octave : highest;
-      }
-      if (first >= task_.cols && holds(state.reference, highest)) {
-        complete(state, sum, task_.sink, task_.temperature);
-        return state.kind == row_kind::regular;
-      }
+    if (task_.sink != -infinity<double>) {
+      state = maximum_first();
+      return false;
     }
     state = classify(largest(0, task_.cols));
     if (state.kind != row_kind::regular) {
@@ -251,8 +264,13 @@ private:
 };
 
 /// Bytes of a row, input and output together, up to which three-pass reload is the fastest: it has one exponential per
-/// element where the others have two, for one more pass over p. Beyond, p falls out of the caches between the passes.
-inline constexpr std::size_t reload_bytes = std::size_t{16} << 20;
+/// element where the others have two, for one more pass over p. Beyond, p falls out of the caches between the passes,
+/// and two passes are faster where an exponential costs less than the memory traffic of a pass: float with fused
+/// multiply-add.
+template <class A, class T>
+inline constexpr std::size_t reload_bytes = sizeof(T) == 4 && native<A>::fused
+                                                ? std::size_t{16} << 20
+                                                : std::numeric_limits<std::size_t>::max();
 
 /// Bytes of an output row from which stores go past the caches: it would not stay there anyway.
 inline constexpr std::size_t stream_bytes = std::size_t{8} << 20;
@@ -294,11 +312,11 @@ private:
     const std::size_t bytes = task.cols * sizeof(T);
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
-      algorithm = 2 * bytes <= reload_bytes ? softmax_algorithm::three_pass_reload : softmax_algorithm::two_pass;
+      algorithm = bytes <= reload_bytes<A, T> / 2 ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
     }
+    const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;
     const bool stream = task.store == store_kind::streaming ||
-                        (task.store == store_kind::automatic && algorithm != softmax_algorithm::three_pass_reload &&
-                         bytes >= stream_bytes);
+                        (task.store == store_kind::automatic && !reloads && bytes >= stream_bytes);
     for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA {
       const auto in = access(z, task.z_col_stride);
       const auto out = access(p, task.p_col_stride);

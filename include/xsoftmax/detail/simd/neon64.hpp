@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+// What 64-bit Arm with Advanced SIMD does in its own way.
+#pragma once
+
+#include <arm_neon.h>
+#include <xsoftmax/detail/simd.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd {
+
+struct neon64 {
+  template <class T>
+  using batch = xsimd::batch<T, xsimd::neon64>;
+  using F = batch<float>;
+  using D = batch<double>;
+  using I = batch<std::int32_t>;
+  using L = batch<std::int64_t>;
+
+  static constexpr bool fused = true;
+  /// Batches in flight that hide the latency of the exponential without spilling.
+  static constexpr std::size_t interleave = 4;
+
+  static XSOFTMAX_INLINE I bits(F v) { return I(vreinterpretq_s32_f32(v)); }
+
+  static XSOFTMAX_INLINE L bits(D v) { return L(vreinterpretq_s64_f64(v)); }
+
+  static XSOFTMAX_INLINE F from_bits(I v) { return F(vreinterpretq_f32_s32(v)); }
+
+  static XSOFTMAX_INLINE D from_bits(L v) { return D(vreinterpretq_f64_s64(v)); }
+
+  template <int Count>
+  static XSOFTMAX_INLINE I shift_left(I v) {
+    return I(vshlq_n_s32(v, Count));
+  }
+
+  template <int Count>
+  static XSOFTMAX_INLINE L shift_left(L v) {
+    return L(vshlq_n_s64(v, Count));
+  }
+
+  /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
+  static XSOFTMAX_INLINE I half_sign(I v) { return I(vandq_s32(vshrq_n_s32(v, 1), vdupq_n_s32(1 << 30))); }
+
+  static XSOFTMAX_INLINE L half_sign(L v) {
+    return L(vandq_s64(vshrq_n_s64(v, 1), vdupq_n_s64(std::int64_t{1} << 62)));
+  }
+
+  /// Negative lanes become 0.
+  static XSOFTMAX_INLINE I not_below_zero(I v) { return I(vmaxq_s32(v, vdupq_n_s32(0))); }
+
+  static XSOFTMAX_INLINE I max(I a, I b) { return I(vmaxq_s32(a, b)); }
+
+  static XSOFTMAX_INLINE L max(L a, L b) {
+    const int64x2_t left = a;
+    const int64x2_t right = b;
+    return L(vbslq_s64(vcgtq_s64(left, right), left, right));
+  }
+
+  /// max(x, m) where a NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(vmaxnmq_f32(x, m)); }
+
+  static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(vmaxnmq_f64(x, m)); }
+
+  /// min(x, high) where a NaN in x stays.
+  static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(vminq_f32(x, high)); }
+
+  static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(vminq_f64(x, high)); }
+
+  /// max(x, low) where a NaN in x stays.
+  static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(vmaxq_f32(x, low)); }
+
+  static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(vmaxq_f64(x, low)); }
+
+  static XSOFTMAX_INLINE bool any_nan(F x) {
+    const float32x4_t v = x;
+    return vminvq_u32(vceqq_f32(v, v)) == 0;
+  }
+
+  static XSOFTMAX_INLINE bool any_nan(D x) {
+    const float64x2_t v = x;
+    const uint64x2_t ordered = vceqq_f64(v, v);
+    return (vgetq_lane_u64(ordered, 0) & vgetq_lane_u64(ordered, 1)) == 0;
+  }
+
+  /// The largest lane; no lane is NaN.
+  static XSOFTMAX_INLINE float largest_lane(F v) { return vmaxvq_f32(v); }
+
+  static XSOFTMAX_INLINE double largest_lane(D v) { return vmaxvq_f64(v); }
+
+  static XSOFTMAX_INLINE std::int32_t largest_lane(I v) { return vmaxvq_s32(v); }
+
+  static XSOFTMAX_INLINE std::int64_t largest_lane(L v) {
+    const int64x2_t lanes = v;
+    const std::int64_t a = vgetq_lane_s64(lanes, 0);
+    const std::int64_t b = vgetq_lane_s64(lanes, 1);
+    return a > b ? a : b;
+  }
+
+  /// The lanes added as a tree: i with i + half.
+  static XSOFTMAX_INLINE double add_lanes(D v) { return vaddvq_f64(v); }
+
+  /// The lowest lane.
+  static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return vgetq_lane_s32(v, 0); }
+
+  static XSOFTMAX_INLINE std::int64_t first_lane(L v) { return vgetq_lane_s64(v, 0); }
+
+  /// a * b + c, rounded once.
+  static XSOFTMAX_INLINE F multiply_add(F a, F b, F c) { return F(vfmaq_f32(c, a, b)); }
+
+  static XSOFTMAX_INLINE D multiply_add(D a, D b, D c) { return D(vfmaq_f64(c, a, b)); }
+
+  /// c - a * b, rounded once.
+  static XSOFTMAX_INLINE F negative_multiply_add(F a, F b, F c) { return F(vfmsq_f32(c, a, b)); }
+
+  static XSOFTMAX_INLINE D negative_multiply_add(D a, D b, D c) { return D(vfmsq_f64(c, a, b)); }
+
+  template <class B>
+  static XSOFTMAX_INLINE B fused_multiply_add(B a, B b, B c) {
+    return multiply_add(a, b, c);
+  }
+
+  /// Sixteen int32 as a table of 64 bytes: each byte of a lane is looked up by its own index.
+  struct table {
+    uint8x16x4_t bytes;
+
+    XSOFTMAX_INLINE table(const std::int32_t (&values)[16], std::int32_t offset) {
+      const int32x4_t add = vdupq_n_s32(offset);
+      bytes.val[0] = vreinterpretq_u8_s32(vaddq_s32(vld1q_s32(values), add));
+      bytes.val[1] = vreinterpretq_u8_s32(vaddq_s32(vld1q_s32(values + 4), add));
+      bytes.val[2] = vreinterpretq_u8_s32(vaddq_s32(vld1q_s32(values + 8), add));
+      bytes.val[3] = vreinterpretq_u8_s32(vaddq_s32(vld1q_s32(values + 12), add));
+    }
+
+    /// entry[low 4 bits of k]
+    XSOFTMAX_INLINE I operator()(I k) const {
+      // 4 j in each of the lane's four bytes, plus 0, 1, 2, 3.
+      const int32x4_t first = vandq_s32(vshlq_n_s32(k, 2), vdupq_n_s32(60));
+      const int32x4_t index = vaddq_s32(vmulq_s32(first, vdupq_n_s32(0x01010101)), vdupq_n_s32(0x03020100));
+      return I(vreinterpretq_s32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_s32(index))));
+    }
+  };
+
+  /// The lanes of v as doubles: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
+    low = D(vcvt_f64_f32(vget_low_f32(v)));
+    high = D(vcvt_high_f64_f32(v));
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE batch<T> load(const T* p) {
+    return batch<T>::load_unaligned(p);
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE void store(T* p, batch<T> v) {
+    v.store_unaligned(p);
+  }
+
+  /// The first `count` lanes from p, `fill` in the others; nothing beyond is touched.
+  template <class T>
+  static XSOFTMAX_INLINE batch<T> load_partial(const T* p, std::size_t count, T fill) {
+    alignas(16) T lane[batch<T>::size];
+    for (std::size_t i = 0; i < batch<T>::size; ++i) {
+      lane[i] = fill;
+      if (i < count) {
+        lane[i] = p[i];
+      }
+    }
+    return batch<T>::load_aligned(lane);
+  }
+
+  template <class T>
+  static XSOFTMAX_INLINE void store_partial(T* p, std::size_t count, batch<T> v) {
+    alignas(16) T lane[batch<T>::size];
+    v.store_aligned(lane);
+    for (std::size_t i = 0; i < batch<T>::size; ++i) {
+      if (i < count) {
+        p[i] = lane[i];
+      }
+    }
+  }
+
+  /// Past the caches where there is a way; here ordinary stores are as good as it gets from C++.
+  template <class T>
+  static XSOFTMAX_INLINE void stream(T* p, batch<T> v) {
+    v.store_unaligned(p);
+  }
+
+  static XSOFTMAX_INLINE void fence() {}
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

@@ -21,7 +21,7 @@
 
 #if XSOFTMAX_UNIT_KIND(XSOFTMAX_TARGET_ARCH) == 2
 
-#include <xsoftmax/detail/kernel/softmax.hpp>
+#include <xsoftmax/detail/kernels.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {

@@ -14,7 +14,7 @@
 
 #include <type_traits>
 #include <xsoftmax/arch.hpp>
-#include <xsoftmax/detail/kernel/softmax.hpp>
+#include <xsoftmax/detail/kernels.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 

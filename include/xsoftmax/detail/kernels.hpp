@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+// The kernels that kernels.def lists.
+#pragma once
+
+#include <xsoftmax/detail/kernel/softmax.hpp>

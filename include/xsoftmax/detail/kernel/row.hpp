@@ -121,11 +121,17 @@ public:
       low_ = V(static_cast<float>(r - static_cast<double>(high)));
     } else {
       using N = native<A>;
-      const V r(1.0 / sum.high);
-      // One step of Newton's method in twice the precision: r + r (1 - S r).
-      const V rest = N::negative_multiply_add(V(sum.low), r, N::fused_multiply_add(V(-sum.high), r, V(1.0)));
-      high_ = r * V(above);
-      low_ = high_ * rest; // not r * rest: that may be subnormal
+      // S = s 2^k with s in [1, 2): no part of 1 / s, not even half of its digits, comes near the subnormal numbers.
+      const std::int64_t k = decode(sum.high).exponent + 52;
+      const double scale = power_of_two(-k);
+      const V s(sum.high * scale);
+      const V s_low(sum.low * scale);
+      const V r(1.0 / (sum.high * scale));
+      // One step of Newton's method in twice the precision: r + r (1 - s r).
+      const V rest = N::negative_multiply_add(s_low, r, N::fused_multiply_add(s * V(-1.0), r, V(1.0)));
+      const V lift(above * scale);
+      high_ = r * lift;
+      low_ = high_ * rest;
     }
   }
 

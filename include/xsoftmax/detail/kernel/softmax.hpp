@@ -278,6 +278,9 @@ inline constexpr std::size_t stream_bytes = std::size_t{8} << 20;
 template <class A, class T>
 struct softmax {
   static void run(const softmax_task<T>& task) noexcept {
+    if (task.cols == 0) {
+      return;
+    }
     const bool contiguous = task.cols == 1 || (task.z_col_stride == 1 && task.p_col_stride == 1);
     if (task.temperature == 0.0) {
       for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA { unusual_row<A, T>(task, z, p).one_hot(); });

@@ -41,11 +41,18 @@ endfunction()
 # xsoftmax_discover_tests(TARGET): the Catch2 cases of TARGET as tests TARGET.CASE with the label `accuracy` for those
 # tagged [accuracy] and `unit` for the others. Cases tagged [.exhaustive] are one test of that label, which takes part only
 # in `ctest -C exhaustive`.
+#
+# A name that holds an unbalanced bracket would break the list of names, and Catch2 2 calls a run of no case a success: so
+# that is made an error (Catch2 3 does so by itself).
 function(xsoftmax_discover_tests target)
-  catch_discover_tests(${target} TEST_PREFIX "${target}." TEST_SPEC "~[accuracy]~[exhaustive]"
+  set(strict "")
+  if(DEFINED Catch2_VERSION AND Catch2_VERSION VERSION_LESS 3)
+    set(strict -w NoTests)
+  endif()
+  catch_discover_tests(${target} TEST_PREFIX "${target}." TEST_SPEC "~[accuracy]~[exhaustive]" EXTRA_ARGS ${strict}
     PROPERTIES LABELS unit TIMEOUT 900)
-  catch_discover_tests(${target} TEST_PREFIX "${target}." TEST_SPEC "[accuracy]~[exhaustive]"
+  catch_discover_tests(${target} TEST_PREFIX "${target}." TEST_SPEC "[accuracy]~[exhaustive]" EXTRA_ARGS ${strict}
     PROPERTIES LABELS accuracy TIMEOUT 900)
-  add_test(NAME "${target}.exhaustive" CONFIGURATIONS exhaustive COMMAND ${target} "[exhaustive]" --durations yes)
+  add_test(NAME "${target}.exhaustive" CONFIGURATIONS exhaustive COMMAND ${target} "[exhaustive]" --durations yes ${strict})
   set_tests_properties("${target}.exhaustive" PROPERTIES LABELS exhaustive TIMEOUT 14400)
 endfunction()

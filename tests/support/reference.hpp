@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+// Softmax from its formula, far more precise than the library and sharing nothing with it.
+//
+// The arithmetic is in long double pairs where a rounding would be magnified by exp: the gap z_i - max is exact, its
+// quotient by the temperature is good to 2^-120, so a probability is off by the error of the long double exp alone:
+// below 2^-61, a thousandth of a ULP of double. reference_test.cpp checks that against MPFR.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <optional>
+#include <vector>
+
+namespace xsoftmax::test {
+
+struct reference_options {
+  double temperature = 1;
+  bool masked_row_is_zero = false;
+  std::optional<double> sink = std::nullopt;
+};
+
+namespace wide {
+
+/// high + low, |low| <= half a unit in the last place of high.
+struct pair {
+  long double high;
+  long double low;
+};
+
+inline pair sum(long double a, long double b) {
+  const long double high = a + b;
+  const long double part = high - a;
+  return {high, (a - (high - part)) + (b - part)};
+}
+
+inline pair quotient(pair x, long double divisor) {
+  const long double high = x.high / divisor;
+  if (!std::isfinite(high)) {
+    return {high, 0};
+  }
+  return {high, (std::fma(-high, divisor, x.high) + x.low) / divisor};
+}
+
+inline long double exp(pair x) {
+  const long double high = std::exp(x.high);
+  return high == 0 ? 0 : high + high * x.low;
+}
+
+/// exp((x - shift) / temperature) for finite x or -inf.
+inline long double shifted_exp(long double x, long double shift, long double temperature) {
+  if (std::isinf(x)) {
+    return 0;
+  }
+  const pair gap = sum(x, -shift);
+  return exp(temperature == 1 ? gap : quotient(gap, temperature));
+}
+
+/// A sum that keeps what each addition rounds away.
+class accumulator {
+public:
+  void add(long double x) {
+    const pair s = sum(total_, x);
+    total_ = s.high;
+    rest_ += s.low;
+  }
+
+  [[nodiscard]] long double value() const { return total_ + rest_; }
+
+private:
+  long double total_ = 0;
+  long double rest_ = 0;
+};
+
+} // namespace wide
+
+/// The exact softmax of one row, by the table of special values and the formula. Refers to the row.
+template <class T>
+class reference_softmax {
+public:
+  explicit reference_softmax(const T* z, std::size_t n, const reference_options& options = {})
+      : z_(z), temperature_(options.temperature) {
+    const double infinity = std::numeric_limits<double>::infinity();
+    const double sink = options.sink.value_or(-infinity);
+    bool nan = false;
+    bool plus_infinity = false;
+    maximum_ = -infinity;
+    for (std::size_t i = 0; i < n; ++i) {
+      nan = nan || std::isnan(z[i]);
+      plus_infinity = plus_infinity || z[i] == std::numeric_limits<T>::infinity();
+      if (static_cast<long double>(z[i]) > maximum_) {
+        maximum_ = z[i];
+        first_ = i;
+      }
+    }
+    if (nan || plus_infinity) {
+      kind_ = kind::nan;
+    } else if (std::isinf(maximum_)) {
+      kind_ = options.masked_row_is_zero || !std::isinf(sink) ? kind::zero : kind::nan;
+      sink_share_ = std::isinf(sink) ? 0 : 1;
+    } else if (temperature_ == 0) {
+      kind_ = static_cast<long double>(sink) > maximum_ ? kind::zero : kind::one_hot;
+      sink_share_ = kind_ == kind::zero ? 1 : 0;
+    } else {
+      kind_ = kind::ordinary;
+      maximum_ = std::max(maximum_, static_cast<long double>(sink));
+      wide::accumulator total;
+      for (std::size_t i = 0; i < n; ++i) {
+        total.add(wide::shifted_exp(z[i], maximum_, temperature_));
+      }
+      const long double sink_term = wide::shifted_exp(sink, maximum_, temperature_);
+      total.add(sink_term);
+      total_ = total.value();
+      sink_share_ = sink_term / total_;
+    }
+  }
+
+  [[nodiscard]] long double probability(std::size_t i) const {
+    switch (kind_) {
+    case kind::nan:
+      return std::numeric_limits<long double>::quiet_NaN();
+    case kind::zero:
+      return 0;
+    case kind::one_hot:
+      return i == first_ ? 1 : 0;
+    default:
+      return wide::shifted_exp(z_[i], maximum_, temperature_) / total_;
+    }
+  }
+
+  /// What the sink takes of the total of 1.
+  [[nodiscard]] long double sink_share() const { return sink_share_; }
+
+  /// Do the probabilities (and the sink's share) add up to 1?
+  [[nodiscard]] bool normalised() const {
+    return kind_ == kind::ordinary || kind_ == kind::one_hot || (kind_ == kind::zero && sink_share_ == 1);
+  }
+
+private:
+  enum class kind { nan, zero, one_hot, ordinary };
+
+  const T* z_;
+  long double temperature_;
+  long double maximum_ = 0;
+  long double total_ = 0;
+  long double sink_share_ = 0;
+  std::size_t first_ = 0;
+  kind kind_ = kind::ordinary;
+};
+
+} // namespace xsoftmax::test

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// The accumulator of block sums: exact to 100 bits, and blind to the order of its terms.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <mpfr.h>
+#include <vector>
+
+#include "../support/catch.hpp"
+#include "../support/rows.hpp"
+#include "../support/ulp.hpp"
+#include <xsoftmax/detail/sum.hpp>
+
+using namespace xsoftmax::test;
+
+namespace {
+
+struct term {
+  double high;
+  double low;
+  std::int64_t octave;
+};
+
+xsoftmax::detail::double_pair total(const std::vector<term>& terms, std::int64_t octave) {
+  xsoftmax::detail::exact_sum sum;
+  for (const term& t : terms) {
+    sum.add({t.high, t.low}, t.octave);
+  }
+  return sum.value(octave);
+}
+
+/// |high + low - exact sum * 2^-octave| / exact sum, in units of 2^-100.
+double error_of(const std::vector<term>& terms, const xsoftmax::detail::double_pair& value, std::int64_t octave) {
+  mpfr_t exact;
+  mpfr_t part;
+  mpfr_init2(exact, 3000);
+  mpfr_init2(part, 3000);
+  mpfr_set_zero(exact, 1);
+  for (const term& t : terms) {
+    mpfr_set_d(part, t.high, MPFR_RNDN);
+    mpfr_add_d(part, part, t.low, MPFR_RNDN);
+    mpfr_mul_2si(part, part, t.octave - octave, MPFR_RNDN);
+    mpfr_add(exact, exact, part, MPFR_RNDN);
+  }
+  mpfr_set_d(part, value.high, MPFR_RNDN);
+  mpfr_add_d(part, part, value.low, MPFR_RNDN);
+  mpfr_sub(part, part, exact, MPFR_RNDN);
+  mpfr_div(part, part, exact, MPFR_RNDN);
+  mpfr_mul_2si(part, part, 100, MPFR_RNDN);
+  const double error = std::fabs(mpfr_get_d(part, MPFR_RNDN));
+  mpfr_clear(exact);
+  mpfr_clear(part);
+  return error;
+}
+
+} // namespace
+
+TEST_CASE("block sums are added exactly, in any order", "[sum][unit]") {
+  generator random(1);
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<term> terms(1 + random.below(12));
+    const auto centre = static_cast<std::int64_t>(random.below(4000)) - 2000;
+    for (term& t : terms) {
+      t.high = std::ldexp(1 + random.unit(), static_cast<int>(random.below(100)) - 40);
+      // Below half a unit in the last place of high, of either sign, or nothing.
+      t.low = random.below(3) == 0 ? 0 : t.high * std::ldexp(random.uniform(-0.99, 0.99), -54);
+      t.octave = centre - static_cast<std::int64_t>(random.below(round % 2 == 0 ? 8 : 90));
+    }
+    const xsoftmax::detail::double_pair value = total(terms, centre);
+    CAPTURE(round, centre, terms.size(), value.high, value.low);
+    CHECK(error_of(terms, value, centre) <= 4);
+    std::vector<term> reversed(terms.rbegin(), terms.rend());
+    std::rotate(reversed.begin(), reversed.begin() + static_cast<std::ptrdiff_t>(random.below(reversed.size())),
+                reversed.end());
+    const xsoftmax::detail::double_pair again = total(reversed, centre);
+    CHECK(bits(again.high) == bits(value.high));
+    CHECK(bits(again.low) == bits(value.low));
+  }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Eigen's array expressions, row by row.
+#include "../support/peer.hpp"
+#include <Eigen/Core>
+
+namespace {
+
+template <class T>
+bench::runner eigen_rows(const T* z, T* p, std::size_t rows, std::size_t cols) {
+  return [=] {
+    using array = Eigen::Array<T, Eigen::Dynamic, 1>;
+    const auto size = static_cast<Eigen::Index>(cols);
+    for (std::size_t r = 0; r < rows; ++r) {
+      const Eigen::Map<const array> in(z + r * cols, size);
+      Eigen::Map<array> out(p + r * cols, size);
+      out = (in - in.maxCoeff()).exp();
+      out *= T(1) / out.sum();
+    }
+  };
+}
+
+} // namespace
+
+bench::peer bench::eigen_peer() {
+  const std::string version = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                              std::to_string(EIGEN_MINOR_VERSION);
+  return {"Eigen", version + ", compiled with " XSOFTMAX_BENCH_EIGEN_FLAGS, eigen_rows<float>, eigen_rows<double>};
+}

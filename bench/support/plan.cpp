@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#include "plan.hpp"
+
+namespace bench {
+
+namespace {
+
+std::vector<shape> lengths(const std::vector<std::size_t>& steps, std::size_t largest) {
+  std::vector<shape> shapes;
+  for (std::size_t decade = 100; decade <= largest; decade *= 10) {
+    for (const std::size_t step : steps) {
+      if (decade * step <= largest) {
+        shapes.push_back({"length", 1, decade * step});
+      }
+    }
+  }
+  return shapes;
+}
+
+void append(std::vector<shape>& shapes, const std::vector<shape>& more) {
+  shapes.insert(shapes.end(), more.begin(), more.end());
+}
+
+} // namespace
+
+plan make_plan(scope how_much) {
+  // Rows of the output layers of language models: SentencePiece-sized, GPT-2, Llama 3, Qwen 2, Gemma.
+  const std::vector<shape> vocabulary{{"vocabulary", 1, 32000},
+                                      {"vocabulary", 1, 50257},
+                                      {"vocabulary", 1, 128256},
+                                      {"vocabulary", 1, 151936},
+                                      {"vocabulary", 1, 262144}};
+  // Batches of short rows; the last one is the yardstick of a long row.
+  const std::vector<shape> short_rows{{"short_rows", 64, 16},  {"short_rows", 64, 32},  {"short_rows", 64, 64},
+                                      {"short_rows", 64, 128}, {"short_rows", 64, 256}, {"short_rows", 4, 4096}};
+  plan p{};
+  switch (how_much) {
+  case scope::smoke:
+    p = {lengths({1}, 10000), lengths({1}, 1000), 2, 0.0005};
+    append(p.float_shapes, {vocabulary[0], short_rows[2]});
+    break;
+  case scope::quick:
+    p = {lengths({1}, 10'000'000), lengths({1}, 1'000'000), 7, 0.003};
+    append(p.float_shapes, {vocabulary[0], vocabulary[2], short_rows[0], short_rows[2], short_rows[5]});
+    break;
+  case scope::standard:
+    p = {lengths({1, 3}, 100'000'000), lengths({1, 3}, 100'000'000), 7, 0.006};
+    append(p.float_shapes, {{"length", 1, 128}});
+    append(p.float_shapes, vocabulary);
+    append(p.float_shapes, short_rows);
+    break;
+  case scope::full:
+    p = {lengths({1, 2, 3, 5, 7}, 100'000'000), lengths({1, 2, 3, 5, 7}, 100'000'000), 15, 0.05};
+    append(p.float_shapes, vocabulary);
+    append(p.float_shapes, short_rows);
+    append(p.double_shapes, vocabulary);
+    append(p.double_shapes, short_rows);
+    break;
+  }
+  return p;
+}
+
+} // namespace bench

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Which shapes are measured, how often and for how long.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+enum class scope {
+  smoke,    ///< seconds: does the suite work?
+  quick,    ///< half a minute: a first impression
+  standard, ///< minutes: the report
+  full,     ///< long: more lengths, more repetitions
+};
+
+/// One shape. All its variants are interleaved.
+struct shape {
+  std::string section; ///< length | vocabulary | short_rows | logits
+  std::size_t rows;
+  std::size_t cols;
+};
+
+struct plan {
+  std::vector<shape> float_shapes;
+  std::vector<shape> double_shapes;
+  int repetitions;
+  double min_time; ///< seconds per repetition
+
+  /// Rows of hundreds of megabytes are repeated less often: one repetition of all variants takes half a minute there.
+  int repetitions_of(std::size_t bytes) const {
+    const int kept = bytes >= (std::size_t{1} << 29) ? 3 : bytes >= (std::size_t{1} << 25) ? 5 : 7;
+    return (repetitions * kept + 6) / 7;
+  }
+};
+
+plan make_plan(scope how_much);
+
+} // namespace bench

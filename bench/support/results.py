@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Reads what xsoftmax_bench wrote: Google Benchmark's JSON, one entry per repetition."""
+
+import json
+from dataclasses import dataclass, field
+from statistics import median
+
+ARCHITECTURES = ["sse2", "avx2", "avx512"]
+ALGORITHMS = ["three_pass_recompute", "three_pass_reload", "two_pass", "online", "automatic"]
+STORES = ["automatic", "cached", "streaming"]
+OWN = "xsoftmax"
+LIMIT = "limit"
+
+
+class ReportError(Exception):
+    """What is wrong with the results, in a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What was measured: the fields of a benchmark's name."""
+
+    section: str  # length | vocabulary | short_rows | logits
+    type: str  # float | double
+    rows: int
+    cols: int
+    who: str  # xsoftmax, limit, or a peer
+    architecture: str
+    algorithm: str
+    store: str
+
+
+@dataclass
+class Measurement:
+    """All repetitions of one benchmark, in ns per element."""
+
+    times: list = field(default_factory=list)
+    worst_ulp: float = 0.0
+    worst_row_sum: float = 0.0
+    error: str = ""
+
+    @property
+    def median(self):
+        return median(self.times)
+
+    def quantile(self, q):
+        ordered = sorted(self.times)
+        at = q * (len(ordered) - 1)
+        below = int(at)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (at - below) * (ordered[above] - ordered[below])
+
+    @property
+    def low(self):
+        return self.quantile(0.25)
+
+    @property
+    def high(self):
+        return self.quantile(0.75)
+
+    @property
+    def spread(self):
+        """Half the distance between the quartiles, relative to the median."""
+        return (self.high - self.low) / 2 / self.median
+
+
+class Results:
+    def __init__(self, path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                document = json.load(file)
+        except OSError as problem:
+            raise ReportError(f"{path}: {problem.strerror}") from problem
+        except json.JSONDecodeError as problem:
+            raise ReportError(f"{path}: not complete (did the run stop early?): {problem}") from problem
+        self.context = document["context"]
+        self.measurements = {}
+        for entry in document["benchmarks"]:
+            if entry.get("run_type") == "aggregate":
+                continue
+            key = parse_name(entry["name"])
+            found = self.measurements.setdefault(key, Measurement())
+            if entry.get("error_occurred"):
+                found.error = entry["error_message"]
+                continue
+            found.times.append(entry["cpu_time"] / entry["elements"])
+            found.worst_ulp = entry.get("worst_ulp", 0.0)
+            found.worst_row_sum = entry.get("worst_row_sum", 0.0)
+        self.measurements = {k: m for k, m in self.measurements.items() if m.times or m.error}
+        if not self.timed():
+            raise ReportError(f"{path}: no benchmark was timed")
+
+    def timed(self):
+        return {k: m for k, m in self.measurements.items() if m.times}
+
+    def failed(self):
+        return {k: m for k, m in self.measurements.items() if m.error}
+
+    def select(self, **wanted):
+        """The timed measurements whose key has all the given values."""
+        return {k: m for k, m in self.timed().items() if all(getattr(k, name) == v for name, v in wanted.items())}
+
+    def get(self, section, type_, rows, cols, who, architecture="-", algorithm="-", store=None):
+        """One measurement; without a store the fastest of those measured. None where there is none."""
+        found = self.select(section=section, type=type_, rows=rows, cols=cols, who=who, architecture=architecture,
+                            algorithm=algorithm)
+        if store is not None:
+            found = {k: m for k, m in found.items() if k.store == store}
+        return min(found.values(), key=lambda m: m.median, default=None)
+
+    def shapes(self, section, type_):
+        return sorted({(k.rows, k.cols) for k in self.select(section=section, type=type_)}, key=lambda s: (s[1], s[0]))
+
+    def types(self, section):
+        return [t for t in ("float", "double") if self.select(section=section, type=t)]
+
+    def architectures(self):
+        found = {k.architecture for k in self.select(who=OWN)}
+        return [a for a in ARCHITECTURES if a in found]
+
+    def peers(self, **wanted):
+        """Names of the peers, fastest first."""
+        total = {}
+        for key, m in self.select(**wanted).items():
+            if key.who not in (OWN, LIMIT):
+                total.setdefault(key.who, []).append(m.median)
+        return sorted(total, key=lambda who: median(total[who]))
+
+    def floor(self, section, type_, rows, cols):
+        """What two passes over memory cost without arithmetic: a read, and a copy by the cheaper kind of store."""
+        read = self.get(section, type_, rows, cols, LIMIT, algorithm="read")
+        copies = [self.get(section, type_, rows, cols, LIMIT, algorithm=a) for a in ("copy", "copy_nontemporal")]
+        copies = [c.median for c in copies if c]
+        return read.median + min(copies) if read and copies else None
+
+    def cache_sizes(self):
+        """[(name, bytes)] of the data caches, smallest first."""
+        return [(f"L{level}", int(self.context[f"cache_l{level}"])) for level in (1, 2, 3, 4)
+                if f"cache_l{level}" in self.context]
+
+
+def parse_name(name):
+    parts = name.split("/")
+    if len(parts) < 7 or "x" not in parts[2]:
+        raise ReportError(f"not a result of xsoftmax_bench: {name}")
+    rows, cols = parts[2].split("x")
+    return Key(parts[0], parts[1], int(rows), int(cols), *parts[3:7])
+
+
+RIVALS = ["three_pass_recompute", "three_pass_reload"]
+
+
+@dataclass
+class Comparison:
+    """Two-pass against a three-pass of the same architecture, type, length and kind of store."""
+
+    cols: int
+    store: str  # automatic (in cache) | cached | streaming
+    rival: str
+    ratio: float  # above 1: two-pass is faster
+    low: float
+    high: float
+
+
+def two_pass_comparisons(results, type_, architecture, rivals=None):
+    """Against each of the rivals; without rivals, per length and store against the faster of the two three-pass
+    algorithms."""
+    found = []
+    for rows, cols in results.shapes("length", type_):
+        for store in STORES:
+            two = results.get("length", type_, rows, cols, OWN, architecture, "two_pass", store)
+            times = {a: results.get("length", type_, rows, cols, OWN, architecture, a, store) for a in rivals or RIVALS}
+            compared = [Comparison(cols, store, a, m.median / two.median, m.low / two.high, m.high / two.low)
+                        for a, m in times.items() if two and m]
+            if not rivals and compared:
+                compared = [min(compared, key=lambda c: c.ratio)]
+            found += compared
+    return found

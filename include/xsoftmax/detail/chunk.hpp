@@ -22,7 +22,7 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
   return y;
 }
 
-/// Where the elements of a row lie: side by side, or `stride` elements apart. Both give element i at p(i).
+/// Where the elements of a row lie: side by side, or `stride` elements apart.
 template <class T>
 struct contiguous_row {
   T* data;
@@ -34,19 +34,9 @@ struct contiguous_row {
     return native<A>::template load<Value>(at(i));
   }
 
-  template <class A, class Value>
-  XSOFTMAX_INLINE batch<A, Value> load_partial(std::size_t i, std::size_t count, Value fill) const {
-    return native<A>::load_partial(at(i), count, fill);
-  }
-
   template <class A>
   XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
     native<A>::store(at(i), v);
-  }
-
-  template <class A>
-  XSOFTMAX_INLINE void store_partial(std::size_t i, std::size_t count, batch<A, T> v) const {
-    native<A>::store_partial(at(i), count, v);
   }
 };
 
@@ -59,32 +49,28 @@ struct strided_row {
 
   template <class A, class Value>
   XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
-    return load_partial<A>(i, lanes<A, Value>, Value{});
-  }
-
-  template <class A, class Value>
-  XSOFTMAX_INLINE batch<A, Value> load_partial(std::size_t i, std::size_t count, Value fill) const {
     alignas(64) Value lane[lanes<A, Value>];
     for (std::size_t l = 0; l < lanes<A, Value>; ++l) {
-      lane[l] = l < count ? *at(i + l) : fill;
+      lane[l] = *at(i + l);
     }
     return native<A>::template load<Value>(lane);
   }
 
   template <class A>
   XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
-    store_partial<A>(i, lanes<A, T>, v);
-  }
-
-  template <class A>
-  XSOFTMAX_INLINE void store_partial(std::size_t i, std::size_t count, batch<A, T> v) const {
     alignas(64) T lane[lanes<A, T>];
     native<A>::store(lane, v);
-    for (std::size_t l = 0; l < count; ++l) {
+    for (std::size_t l = 0; l < lanes<A, T>; ++l) {
       *at(i + l) = lane[l];
     }
   }
 };
+
+/// Can a part of a batch be loaded and stored under a mask? Otherwise, and for strided rows, it goes through a buffer.
+template <class A, class Row>
+inline constexpr bool masked_access = false;
+template <class A, class T>
+inline constexpr bool masked_access<A, contiguous_row<T>> = native<A>::masks;
 
 /// A chunk that is all there, of a size known at compile time.
 template <std::size_t Size>
@@ -115,21 +101,24 @@ template <class A, class T, class Row, class Extent>
 XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
   constexpr std::size_t width = lanes<A, T>;
   pack<batch<A, T>, Extent::padded / width> x;
-  unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
-    constexpr std::size_t offset = decltype(b)::value * width;
-    if constexpr (Extent::full) {
-      x.v[decltype(b)::value] = row.template load<A, T>(i + offset);
-    } else {
+  if constexpr (Extent::full) {
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+      x.v[decltype(b)::value] = row.template load<A, T>(i + decltype(b)::value * width);
+    });
+  } else if constexpr (masked_access<A, Row>) {
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
-      if (count == width) {
-        x.v[decltype(b)::value] = row.template load<A, T>(i + offset);
-      } else if (count == 0) {
-        x.v[decltype(b)::value] = batch<A, T>(fill);
-      } else {
-        x.v[decltype(b)::value] = row.template load_partial<A, T>(i + offset, count, fill);
-      }
+      x.v[decltype(b)::value] = native<A>::load_partial(row.at(i + decltype(b)::value * width), count, fill);
+    });
+  } else {
+    alignas(64) T lane[Extent::padded];
+    for (std::size_t l = 0; l < Extent::padded; ++l) {
+      lane[l] = l < extent.size ? *row.at(i + l) : fill;
     }
-  });
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+      x.v[decltype(b)::value] = native<A>::template load<T>(lane + decltype(b)::value * width);
+    });
+  }
   return x;
 }
 
@@ -138,22 +127,28 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
 template <class A, bool Stream = false, class T, class Row, class Extent, class Pack>
 XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pack& y) {
   constexpr std::size_t width = lanes<A, T>;
-  unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
-    constexpr std::size_t offset = decltype(b)::value * width;
-    const auto& v = y.v[decltype(b)::value];
-    if constexpr (Extent::full && Stream) {
-      native<A>::stream(row.at(i + offset), v);
-    } else if constexpr (Extent::full) {
-      row.template store<A>(i + offset, v);
-    } else {
-      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
-      if (count == width) {
-        row.template store<A>(i + offset, v);
-      } else if (count != 0) {
-        row.template store_partial<A>(i + offset, count, v);
+  if constexpr (Extent::full) {
+    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t offset = decltype(b)::value * width;
+      if constexpr (Stream) {
+        native<A>::stream(row.at(i + offset), y.v[decltype(b)::value]);
+      } else {
+        row.template store<A>(i + offset, y.v[decltype(b)::value]);
       }
+    });
+  } else if constexpr (masked_access<A, Row>) {
+    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
+      native<A>::store_partial(row.at(i + decltype(b)::value * width), count, y.v[decltype(b)::value]);
+    });
+  } else {
+    alignas(64) T lane[Extent::padded];
+    unroll<Pack::size>(
+        [&](auto b) XSOFTMAX_LAMBDA { native<A>::store(lane + decltype(b)::value * width, y.v[decltype(b)::value]); });
+    for (std::size_t l = 0; l < extent.size; ++l) {
+      *row.at(i + l) = lane[l];
     }
-  });
+  }
 }
 
 /// step(i, extent) over [first, last): full chunks of Wide elements while they fit, then full chunks of Narrow

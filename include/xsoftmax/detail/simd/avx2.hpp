@@ -16,6 +16,7 @@ struct avx2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
+  static constexpr bool masks = true;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 2;
 

@@ -18,6 +18,7 @@ struct avx512 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
+  static constexpr bool masks = true;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
 

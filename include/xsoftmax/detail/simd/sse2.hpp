@@ -16,6 +16,7 @@ struct sse2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = false;
+  static constexpr bool masks = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 1;
 
@@ -190,30 +191,6 @@ struct sse2 {
   template <class T>
   static XSOFTMAX_INLINE void store(T* p, batch<T> v) {
     v.store_unaligned(p);
-  }
-
-  /// The first `count` lanes from p, `fill` in the others; nothing beyond is touched.
-  template <class T>
-  static XSOFTMAX_INLINE batch<T> load_partial(const T* p, std::size_t count, T fill) {
-    alignas(16) T lane[batch<T>::size];
-    for (std::size_t i = 0; i < batch<T>::size; ++i) {
-      lane[i] = fill;
-      if (i < count) {
-        lane[i] = p[i];
-      }
-    }
-    return batch<T>::load_aligned(lane);
-  }
-
-  template <class T>
-  static XSOFTMAX_INLINE void store_partial(T* p, std::size_t count, batch<T> v) {
-    alignas(16) T lane[batch<T>::size];
-    v.store_aligned(lane);
-    for (std::size_t i = 0; i < batch<T>::size; ++i) {
-      if (i < count) {
-        p[i] = lane[i];
-      }
-    }
   }
 
   /// Past the caches; p is aligned to the batch.

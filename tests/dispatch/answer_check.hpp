@@ -49,7 +49,8 @@ bool is_softmax_of(const std::vector<T>& z, const std::vector<T>& p) {
 /// Do calls with Arch give right answers for both types at lengths around every vector width?
 template <class Arch>
 bool answers_are_right() {
-  for (const std::size_t n : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257, 2047, 2049, 5000}) {
+  for (const int length : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257, 2047, 2049, 5000}) {
+    const auto n = static_cast<std::size_t>(length);
     const std::vector<float> zf = example_row<float>(n);
     const std::vector<double> zd = example_row<double>(n);
     if (!is_softmax_of(zf, xsoftmax::softmax<Arch>(zf)) || !is_softmax_of(zd, xsoftmax::softmax<Arch>(zd))) {

@@ -302,11 +302,12 @@ inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 94 : 940;
 template <class T>
 inline constexpr std::int64_t octave_bias = sizeof(T) == 4 ? 30 : 64;
 
-/// The octave of k as it stands in the bits of reduced::k.
+/// The octave of k as it stands in the bits of reduced::k; far below every range where the sign bit is set, that is,
+/// where x / T is too far below 0 for the rounding to work.
 template <class T>
 XSOFTMAX_INLINE std::int64_t octave_of(bits_t<T> k) {
-  return (static_cast<std::int64_t>(k) - __builtin_bit_cast(bits_t<T>, exp_format<T>::round)) >>
-         exp_format<T>::step_bits;
+  constexpr bits_t<T> round = __builtin_bit_cast(bits_t<T>, exp_format<T>::round);
+  return k < 0 ? -(std::int64_t{1} << 62) : static_cast<std::int64_t>(k - round) >> exp_format<T>::step_bits;
 }
 
 /// The extended exponential in the range where the floating-point reduction serves: scale * exp(x / T) * 2^(bias -

@@ -165,7 +165,8 @@ struct sse2 {
 
     XSOFTMAX_INLINE table(const std::int32_t (&values)[16], std::int32_t offset) {
       for (int j = 0; j < 16; ++j) {
-        entry[j] = values[j] + offset;
+        entry[j] =
+            static_cast<std::int32_t>(static_cast<std::uint32_t>(values[j]) + static_cast<std::uint32_t>(offset));
       }
     }
 

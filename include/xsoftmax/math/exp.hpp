@@ -65,6 +65,15 @@ XSOFTMAX_INLINE batch<A, float> exp_minus_one(batch<A, float> t) {
   return N::multiply_add(v, t * t, t);
 }
 
+/// The same for t + rest, |rest| <= ulp(t) / 2.
+template <class A>
+XSOFTMAX_INLINE batch<A, float> exp_minus_one(batch<A, float> t, batch<A, float> rest) {
+  using N = native<A>;
+  using F = batch<A, float>;
+  const F v = N::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
+  return t + N::multiply_add(v, t * t, rest);
+}
+
 /// (q(t) - t) / t^2 for double, |t| <= ln 2 / 2; relative error of 1 + q below 0.035 * 2^-53. Estrin's scheme: the
 /// chain is four multiply-adds long instead of ten.
 template <class A>
@@ -178,6 +187,7 @@ struct reduction {
   T log2e_over_temperature;
   T ln2_high; ///< T ln 2, first part
   T ln2_low;  ///< and what is missing
+  T ln2_rest; ///< what is missing then; counts only where the first part had to be short (float without fma)
   T inverse_temperature;
   bool usable;
 };
@@ -205,7 +215,9 @@ XSOFTMAX_INLINE reduction<A, T> make_reduction(double temperature) {
   r.ln2_high = high;
   // T ln2 - high, with ln2 in double-double.
   const D missing = N::fused_multiply_add(t, ln2, D(-static_cast<double>(high)));
-  r.ln2_low = static_cast<T>(N::multiply_add(t, D(0x1.ABC9E3B39803Fp-56), missing).get(0));
+  const double low = N::multiply_add(t, D(0x1.ABC9E3B39803Fp-56), missing).get(0);
+  r.ln2_low = static_cast<T>(low);
+  r.ln2_rest = static_cast<T>(low - static_cast<double>(r.ln2_low));
   r.inverse_temperature = static_cast<T>(1.0 / temperature);
   return r;
 }
@@ -218,8 +230,10 @@ consteval reduction<A, T> unit_reduction() {
   if constexpr (!native<A>::fused) {
     high = __builtin_bit_cast(T, static_cast<Bits>(__builtin_bit_cast(Bits, high) & exp_format<T>::split_mask));
   }
-  const double missing = 0x1.62E42FEFA39EFp-1 - static_cast<double>(high);
-  return {static_cast<T>(0x1.71547652B82FEp0), high, static_cast<T>(missing + 0x1.ABC9E3B39803Fp-56), T{1}, true};
+  const double missing = 0x1.62E42FEFA39EFp-1 - static_cast<double>(high) + 0x1.ABC9E3B39803Fp-56;
+  const auto low = static_cast<T>(missing);
+  return {
+      static_cast<T>(0x1.71547652B82FEp0), high, low, static_cast<T>(missing - static_cast<double>(low)), T{1}, true};
 }
 
 /// Octaves up to which make_reduction's constants serve.
@@ -234,7 +248,8 @@ public:
   using V = batch<A, T>;
 
   XSOFTMAX_INLINE explicit reducer(const reduction<A, T>& r)
-      : log2e_(r.log2e_over_temperature), ln2_high_(r.ln2_high), ln2_low_(r.ln2_low), inverse_(r.inverse_temperature) {}
+      : log2e_(r.log2e_over_temperature), ln2_high_(r.ln2_high), ln2_low_(r.ln2_low), ln2_rest_(r.ln2_rest),
+        inverse_(r.inverse_temperature) {}
 
   XSOFTMAX_INLINE reduced<A, T> operator()(V x) const {
     V rest;
@@ -250,6 +265,9 @@ public:
     const V coarse = N::negative_multiply_add(octaves, ln2_high_, x); // exact
     V t = N::negative_multiply_add(octaves, ln2_low_, coarse);
     rest = N::negative_multiply_add(octaves, ln2_low_, coarse - t);
+    if constexpr (sizeof(T) == 4 && !N::fused) {
+      t = N::negative_multiply_add(octaves, ln2_rest_, t);
+    }
     if constexpr (HasTemperature) {
       t = t * inverse_;
     }
@@ -260,6 +278,7 @@ private:
   V log2e_;
   V ln2_high_;
   V ln2_low_;
+  V ln2_rest_;
   V inverse_;
 };
 
@@ -282,12 +301,12 @@ XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
   const auto power = power_bits<A, T, power_table>(-half)(r.k) + sign;
   const V significand = N::from_bits(power);
   V q;
-  if constexpr (sizeof(T) == 8) {
-    q = exp_minus_one<A>(r.t, rest); // a table would leave t, and its rounding error, small; here it counts
+  if constexpr (sizeof(T) == 4 && N::fused) {
+    q = exp_minus_one<A>(r.t); // t is small, its rounding error negligible
   } else {
-    q = exp_minus_one<A>(r.t);
+    q = exp_minus_one<A>(r.t, rest);
   }
-  const V e = N::multiply_add(significand, q, significand);
+  const V e = N::fused_multiply_add(significand, q, significand);
   const auto correction = batch<A, Int>(one + (half << Format::fraction_bits)) - sign;
   return e * N::from_bits(correction);
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Prints one hash for each element type over the bits of many results: lengths around all blocks, algorithms, stores,
+// temperatures, magnitudes, special values, matrices. Two builds that differ in any bit differ in the hash.
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <vector>
+#include <xsoftmax/xsoftmax.hpp>
+
+namespace xs = xsoftmax;
+
+namespace {
+
+class hash {
+public:
+  template <class T>
+  void add(const std::vector<T>& values) {
+    for (const T& value : values) {
+      const T v = value == value ? value : std::numeric_limits<T>::quiet_NaN(); // the payload of a NaN is not promised
+      unsigned char bytes[sizeof(T)];
+      std::memcpy(bytes, &v, sizeof(T));
+      for (const unsigned char byte : bytes) {
+        state_ = (state_ ^ byte) * 0x100000001b3U; // FNV-1a
+      }
+    }
+    count_ += values.size();
+  }
+
+  void print(const char* name) const {
+    std::printf("%s %016llx over %llu values\n", name, static_cast<unsigned long long>(state_),
+                static_cast<unsigned long long>(count_));
+  }
+
+private:
+  std::uint64_t state_ = 0xcbf29ce484222325U;
+  std::uint64_t count_ = 0;
+};
+
+class numbers {
+public:
+  /// uniform in [-1, 1), a multiple of 2^-31
+  double next() {
+    state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+    return static_cast<double>(static_cast<std::int64_t>(state_) >> 32) * 0x1p-31;
+  }
+
+private:
+  std::uint64_t state_ = 1;
+};
+
+template <class T>
+void run(const char* name) {
+  constexpr T inf = std::numeric_limits<T>::infinity();
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  constexpr T largest = std::numeric_limits<T>::max();
+  constexpr xs::softmax_algorithm algorithms[] = {
+      xs::softmax_algorithm::automatic, xs::softmax_algorithm::three_pass_recompute,
+      xs::softmax_algorithm::three_pass_reload, xs::softmax_algorithm::two_pass, xs::softmax_algorithm::online};
+  hash h;
+  numbers random;
+  std::vector<std::size_t> lengths;
+  for (std::size_t n = 0; n <= 140; ++n) {
+    lengths.push_back(n);
+  }
+  for (const std::size_t n : {255, 256, 257, 511, 1000, 1023, 1025, 2047, 2048, 2049, 4097, 6000, 20011}) {
+    lengths.push_back(n);
+  }
+  for (const std::size_t n : lengths) {
+    for (const double scale : {1.0, 30.0, 200.0, 5e4, 1e30}) {
+      std::vector<T> z(n);
+      for (T& x : z) {
+        x = static_cast<T>(random.next() * scale);
+      }
+      for (const double temperature : {1.0, 0.7, 37.5, 1e-3, 0.0}) {
+        for (const xs::softmax_algorithm algorithm : algorithms) {
+          h.add(xs::softmax(z, {.temperature = temperature, .algorithm = algorithm}));
+        }
+      }
+      h.add(xs::softmax(z, {.sink = 0.5, .store = xs::store_kind::streaming}));
+    }
+  }
+  // Special values in every lane of a short row and in a long one.
+  for (const std::size_t n : {5, 33, 2100}) {
+    for (const T special :
+         {inf, -inf, nan, largest, -largest, T(-2e4), std::numeric_limits<T>::denorm_min(), T(-0.0)}) {
+      for (std::size_t at = 0; at < n; at += n / 5 + 1) {
+        std::vector<T> z(n);
+        for (T& x : z) {
+          x = static_cast<T>(random.next() * 10);
+        }
+        z[at] = special;
+        for (const xs::softmax_algorithm algorithm : algorithms) {
+          h.add(xs::softmax(z, {.algorithm = algorithm}));
+          h.add(xs::softmax(std::vector<T>(n, special), {.algorithm = algorithm}));
+        }
+      }
+    }
+  }
+  // Rows and columns of a matrix.
+  const std::size_t rows = 37;
+  const std::size_t cols = 53;
+  std::vector<T> z(rows * cols);
+  for (T& x : z) {
+    x = static_cast<T>(random.next() * 8);
+  }
+  std::vector<T> p(z.size());
+  const xs::matrix_view<const T> in(z.data(), rows, cols);
+  const xs::matrix_view<T> out(p.data(), rows, cols);
+  for (const xs::softmax_algorithm algorithm : algorithms) {
+    xs::softmax(in, out, {.algorithm = algorithm});
+    h.add(p);
+    xs::softmax(in.transposed(), out.transposed(), {.temperature = 1.25, .algorithm = algorithm});
+    h.add(p);
+  }
+  h.print(name);
+}
+
+} // namespace
+
+int main() {
+  run<float>("float");
+  run<double>("double");
+}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # equal_bits.sh WORK_DIR SOURCE FLAG... -- VARIANT...
-# A variant is "run ARCH PROGRAM", a program with run-time dispatch, or "COMPILER FLAG...", for which SOURCE is built headers
-# only. Fails unless all of them print the same.
+# A variant is "run ARCH PROGRAM", a program with run-time dispatch, "COMPILER FLAG...", for which SOURCE is built headers
+# only, or "under EMULATOR COMPILER FLAG...", the same for another processor, without FLAGs of its own. Fails unless all
+# of them print the same.
 set -euo pipefail
 work=$1 source=$2
 shift 2
@@ -20,6 +21,9 @@ for variant in "$@"; do
   read -r -a words <<<"$variant"
   if [[ ${words[0]} == run ]]; then
     XSOFTMAX_ARCH=${words[1]} "${words[@]:2}" >"$work/this"
+  elif [[ ${words[0]} == under ]]; then
+    "${words[@]:2}" -std=c++20 -static "$source" -o "$work/digest"
+    "${words[1]}" "$work/digest" >"$work/this"
   else
     "${words[@]}" -std=c++20 "${flags[@]}" "$source" -o "$work/digest"
     "$work/digest" >"$work/this"

@@ -59,6 +59,9 @@ inline bool lattices_meet(std::ptrdiff_t distance, std::size_t rows, std::size_t
     std::swap(outer_count, inner_count);
   }
   const std::size_t offset = magnitude(distance);
+  if (offset > outer * (outer_count - 1) + inner * (inner_count - 1)) {
+    return false; // one ends before the other begins: the usual case, without a division
+  }
   const std::size_t inner_extent = inner * (inner_count - 1);
   if (outer != 0 && outer <= inner_extent) {
     return false; // interleaved rows: not decided

@@ -282,8 +282,9 @@ private:
   V inverse_;
 };
 
-/// exp(x), the ordinary function: <= 1 ULP for every float and double, gradual underflow, exp(-inf) = 0, exp(+inf) =
-/// +inf, NaN for NaN. Largest error for float: EXP_WITNESS.
+/// exp(x), the ordinary function: <= 1 ULP for every float (all 2^32 are tested) and, as far as sampling tells, double;
+/// gradual underflow, exp(-inf) = 0, exp(+inf) = +inf, NaN for NaN. Largest error for float: 0.9862 ULP at
+/// 0x1.c5500ap+2, without fma 0.9908 ULP at 0x1.74bd44p+5; largest found for double: 0.89 ULP near -708.
 template <class A, class T>
 XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
   using N = native<A>;
@@ -332,7 +333,8 @@ XSOFTMAX_INLINE std::int64_t octave_of(bits_t<T> k) {
 /// The extended exponential in the range where the floating-point reduction serves: scale * exp(x / T) * 2^(bias -
 /// reference). Mantissa and exponent depend on x and T alone; the reference only shifts the exponent. Terms below about
 /// 2^(-bias - 126) (double: -1022) of the reference are exactly 0; -inf is one of them. NaN stays NaN.
-/// Relative error, the constant factor `scale` apart: at most 1.2 * 2^-24 for float, EXTENDED_WITNESS.
+/// Relative error, the constant factor `scale` apart: at most 1.2 * 2^-24 for float (largest at T = 1: 1.1374 * 2^-24
+/// at -0x1.a64d4cp+3; without fma 1.1621 at -0x1.d23baap+4).
 template <class A, class T, bool HasTemperature>
 class extended_exp {
 public:

@@ -159,6 +159,40 @@ TEMPLATE_LIST_TEST_CASE("softmax: every temperature in (0, inf)", "[softmax][num
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("softmax: a first logit that misleads about the maximum", "[softmax][numerics][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // `automatic` and two_pass guess the row's exponent from its first element: -inf says nothing, a low one too little,
+  // and the tail of the row is just where a guess that is off by tens of octaves would cut terms off.
+  findings found;
+  const T infinity = std::numeric_limits<T>::infinity();
+  const T depth = std::is_same_v<T, float> ? T(1) : T(8);
+  for (int level = -160; level <= 160; level += 5) {
+    const T top = static_cast<T>(level) * depth;
+    for (const T first :
+         {-infinity, top, top - 30 * depth, top - 70 * depth, top - 100 * depth, T(0), T(-40) * depth}) {
+      if (first > top) {
+        continue;
+      }
+      for (const std::size_t n : {7u, 2100u}) {
+        std::vector<T> z(n, -infinity);
+        z[0] = first;
+        z[n - 1] = top;
+        z[n - 2] = top - 20 * depth;
+        z[n - 3] = top - 60 * depth;
+        z[n - 4] = top - T(86.5) * depth;
+        z[n - 5] = top - T(88.5) * depth;
+        expect_right_everywhere<Arch>(found, z, {});
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("softmax: finite sentinels are ordinary logits", "[softmax][numerics][unit]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;

@@ -71,8 +71,8 @@ requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) void softma
                                     .temperature = options.temperature,
                                     .sink = sink,
                                     .algorithm = options.algorithm,
-                                    .masked_row = options.masked_row,
                                     .store = options.store,
+                                    .masked_row = options.masked_row,
                                 });
 }
 

@@ -109,11 +109,19 @@ private:
 
   /// A reference for rows of which only the first element is known: so far below it that the row's maximum may lie tens
   /// of octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is
-  /// above the lower end. Where the first element says nothing, logits are taken to be around 0.
+  /// above the lower end. Where the first element says nothing or is small, logits are taken to be around 0.
   XSOFTMAX_INLINE std::int64_t guessed_reference() const {
     constexpr std::int64_t room = sizeof(T) == 4 ? 44 : 400;
+    const T first = *z_.at(0);
+    if constexpr (!HasTemperature) {
+      // The usual case as a branch, which is predicted, where the general one is a chain of thirty cycles.
+      constexpr T usual = sizeof(T) == 4 ? 24 : 240;
+      if (first > -usual && first < usual) [[likely]] {
+        return -room;
+      }
+    }
     std::int64_t octave;
-    const std::int64_t reference = (regular(*z_.at(0), octave) ? octave : 0) - room;
+    const std::int64_t reference = (regular(first, octave) ? octave : 0) - room;
     return reference < -limit ? -limit : reference;
   }
 

@@ -189,14 +189,47 @@ private:
   }
 
   __attribute__((noinline)) bool short_row_guessed() const {
+    constexpr std::size_t held = native<A>::groups_in_registers;
     const std::int64_t reference = guessed_reference();
-    const block_terms terms = sum_terms<true, A, T>(Regular(reduction_, reference), z_, p_, 0, task_.cols);
+    const Regular term(reduction_, reference);
+    if constexpr (held != 0 && std::is_same_v<Out, contiguous_row<T>>) {
+      if (task_.cols <= held * group_size<T>) {
+        return row_in_registers<held>(term, reference);
+      }
+    }
+    const block_terms terms = sum_terms<true, A, T>(term, z_, p_, 0, task_.cols);
     if (!holds(reference, terms.octave) || terms.sum.high != terms.sum.high) {
       return false;
     }
     const normaliser<A, T> normalise(terms.sum);
     transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, p_, task_.cols);
     return true;
+  }
+
+  /// The same for a row of at most Groups groups, whose terms never leave the registers.
+  template <std::size_t Groups>
+  XSOFTMAX_INLINE bool row_in_registers(const Regular& term, std::int64_t reference) const {
+    if constexpr (Groups > 1) {
+      if (task_.cols <= (Groups / 2) * group_size<T>) {
+        return row_in_registers<Groups / 2>(term, reference);
+      }
+    }
+    constexpr std::size_t size = Groups * group_size<T>;
+    const auto shares = [&](auto extent) XSOFTMAX_LAMBDA {
+      batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
+      const auto e =
+          map([&](V x) XSOFTMAX_LAMBDA { return term(x, largest); }, load_chunk<A, T>(z_, 0, extent, -infinity<T>));
+      lane_sum<A, T> sum;
+      sum.add(e);
+      const double_pair total = sum.total();
+      if (!holds(reference, math::octave_of<T>(native<A>::largest_lane(largest))) || total.high != total.high) {
+        return false;
+      }
+      const normaliser<A, T> normalise(total);
+      store_chunk<A, false, T>(p_, 0, extent, map([&](V v) XSOFTMAX_LAMBDA { return normalise(v); }, e));
+      return true;
+    };
+    return task_.cols == size ? shares(full_chunk<size>{}) : shares(partial_chunk<size>{task_.cols});
   }
 
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.

@@ -16,6 +16,8 @@ struct sse2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = false;
+  /// Groups of a short row (a power of two) whose terms stay in registers.
+  static constexpr std::size_t groups_in_registers = 0;
   static constexpr bool masks = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 1;

@@ -323,6 +323,16 @@ struct softmax {
       return;
     }
     const bool contiguous = task.cols == 1 || (task.z_col_stride == 1 && task.p_col_stride == 1);
+    if (contiguous && task.temperature == 1.0) {
+      rows<false>(task, math::unit_reduction<A, T>(), contiguous_access);
+    } else {
+      other_rows(task, contiguous);
+    }
+  }
+
+private:
+  /// Out of line, so that the usual rows need not save what only these need.
+  static __attribute__((noinline)) void other_rows(const softmax_task<T>& task, bool contiguous) noexcept {
     if (task.temperature == 0.0) {
       for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA { unusual_row<A, T>(task, z, p).one_hot(); });
     } else if (!contiguous) {
@@ -330,14 +340,11 @@ struct softmax {
                  [&](auto* data, std::ptrdiff_t stride) XSOFTMAX_LAMBDA {
                    return strided_row<std::remove_pointer_t<decltype(data)>>{data, stride};
                  });
-    } else if (task.temperature != 1.0) {
-      rows<true>(task, math::make_reduction<A, T>(task.temperature), contiguous_access);
     } else {
-      rows<false>(task, math::unit_reduction<A, T>(), contiguous_access);
+      rows<true>(task, math::make_reduction<A, T>(task.temperature), contiguous_access);
     }
   }
 
-private:
   static constexpr auto contiguous_access = [](auto* data, std::ptrdiff_t) XSOFTMAX_LAMBDA {
     return contiguous_row<std::remove_pointer_t<decltype(data)>>{data};
   };

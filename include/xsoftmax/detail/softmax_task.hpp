@@ -45,7 +45,8 @@ struct softmax_task {
   std::ptrdiff_t p_col_stride;
   double temperature;
   double sink; ///< -inf: none
-  // Not in the order of the options: neighbours there would be copied together, which has to wait for both to be stored.
+  // Not in the order of the options: neighbours there would be copied together, which has to wait for both to be
+  // stored.
   softmax_algorithm algorithm;
   store_kind store;
   masked_row_policy masked_row;

@@ -48,8 +48,8 @@ struct softmax_options {
 /// Sources: M. Dukhan, A. Ablavatski, "Two-Pass Softmax Algorithm" (2020), Algorithms 1 to 3;
 /// M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax" (2018), Algorithm 3.
 template <class Arch = default_arch, class In, class Out>
-requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) void softmax(In&& z, Out&& p,
-                                                                                  const softmax_options& options = {}) {
+requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) XSOFTMAX_INLINE
+    void softmax(In&& z, Out&& p, const softmax_options& options = {}) {
   detail::check_types<In, Out>();
   using T = detail::value_of<std::remove_reference_t<In>>;
   const matrix_view<const T> in = detail::as_matrix(as_view(z));

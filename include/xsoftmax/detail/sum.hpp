@@ -49,11 +49,33 @@ XSOFTMAX_INLINE two_sum_result<B> two_sum(B a, B b) {
   return {sum, (a - a_part) + (b - b_part)};
 }
 
-XSOFTMAX_INLINE double_pair add_pairs(double_pair a, double_pair b) {
-  const two_sum_result<double> high = two_sum(a.high, b.high);
-  const double low = high.error + (a.low + b.low);
-  const double sum = high.sum + low;
-  return {sum, low - (sum - high.sum)};
+/// The pair with its lower part rounded to about 2^-102 of the upper. What has been through it once stays as it is, so
+/// that a block's sum and the accumulator's value of that one block are the same pair.
+XSOFTMAX_INLINE double_pair rounded_pair(double high, double low) {
+  const double grid = high * 0x1p-50;
+  return {high, (low + grid) - grid};
+}
+
+/// The lanes of v added as a binary tree: i with i + half.
+template <class N, class V>
+XSOFTMAX_INLINE double add_lanes(V v) {
+  if constexpr (std::is_same_v<V, double>) {
+    return v;
+  } else {
+    return add_lanes<typename N::half>(N::lower_half(v) + N::upper_half(v));
+  }
+}
+
+/// The same without rounding errors: those of the sums are collected in the lower parts.
+template <class N, class V>
+XSOFTMAX_INLINE double_pair add_lanes(V high, V low) {
+  if constexpr (std::is_same_v<V, double>) {
+    const double sum = high + low;
+    return rounded_pair(sum, low - (sum - high));
+  } else {
+    const auto s = two_sum(N::lower_half(high), N::upper_half(high));
+    return add_lanes<typename N::half>(s.sum, (N::lower_half(low) + N::upper_half(low)) + s.error);
+  }
 }
 
 /// The lanes of one block.
@@ -89,7 +111,7 @@ public:
   XSOFTMAX_INLINE double_pair total() const {
     pack<batch<A, double>, accumulators> t = total_;
     add_halves<accumulators>(t);
-    return {native<A>::add_lanes(t.v[0]), 0.0};
+    return {add_lanes<native<A>>(t.v[0]), 0.0};
   }
 
 private:
@@ -131,24 +153,27 @@ public:
 
   /// The block's sum, lanes added as a tree.
   XSOFTMAX_INLINE double_pair total() const {
-    alignas(64) double high[virtual_lanes<double>];
-    alignas(64) double low[virtual_lanes<double>];
-    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA {
-      high_[decltype(b)::value].store_aligned(high + decltype(b)::value * lanes<A, double>);
-      low_[decltype(b)::value].store_aligned(low + decltype(b)::value * lanes<A, double>);
-    });
-    for (std::size_t half = virtual_lanes<double> / 2; half != 0; half /= 2) {
-      for (std::size_t l = 0; l < half; ++l) {
-        const double_pair sum = add_pairs({high[l], low[l]}, {high[l + half], low[l + half]});
-        high[l] = sum.high;
-        low[l] = sum.low;
-      }
-    }
-    return {high[0], low[0]};
+    lane_sum t = *this;
+    t.template add_halves<accumulators>();
+    return add_lanes<native<A>>(t.high_[0], t.low_[0]);
   }
 
 private:
   static constexpr std::size_t accumulators = virtual_lanes<double> / lanes<A, double>;
+
+  template <std::size_t Count>
+  XSOFTMAX_INLINE void add_halves() {
+    if constexpr (Count > 1) {
+      unroll<Count / 2>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t lane = decltype(b)::value;
+        const auto s = two_sum(high_[lane], high_[lane + Count / 2]);
+        high_[lane] = s.sum;
+        low_[lane] = (low_[lane] + low_[lane + Count / 2]) + s.error;
+      });
+      add_halves<Count / 2>();
+    }
+  }
+
   batch<A, double> high_[accumulators];
   batch<A, double> low_[accumulators];
 };
@@ -231,7 +256,7 @@ public:
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
-  /// The sum * 2^-octave, cut after 106 bits. It must be in the range of normal doubles.
+  /// The sum * 2^-octave as a rounded pair. It must be in the range of normal doubles.
   XSOFTMAX_INLINE double_pair value(std::int64_t octave) const {
     // Carries first: six digits, the leading one from the carries.
     std::uint64_t word[digits + 1];
@@ -256,12 +281,13 @@ public:
       upper = (upper << zeros) | (lower >> (64 - zeros));
       lower = (lower << zeros) | (rest >> (64 - zeros));
     }
-    // upper * 2^exponent + lower * 2^(exponent - 64); 53 bits and the next 53.
+    // upper * 2^exponent + lower * 2^(exponent - 64): the nearest 53 bits, and 64 of the rest.
     const std::int64_t exponent = (top_ - first) * 32 - zeros - octave;
-    const std::uint64_t high = upper >> 11;
-    const std::uint64_t low = ((upper & 0x7FF) << 42) | (lower >> 22);
-    const double scale = power_of_two(exponent + 11);
-    return {static_cast<double>(high) * scale, static_cast<double>(low) * 0x1p-53 * scale};
+    const std::uint64_t below = upper & 0x7FF;
+    const bool up = below > 0x400 || (below == 0x400 && (lower != 0 || (upper & 0x800) != 0));
+    const auto high = static_cast<double>((upper >> 11) + (up ? 1 : 0));
+    const auto low = static_cast<std::int64_t>(((below - (up ? 0x800 : 0)) << 52) | (lower >> 12));
+    return rounded_pair(high * power_of_two(exponent + 11), static_cast<double>(low) * power_of_two(exponent - 52));
   }
 
 private:

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The checks at the public door: O(1), before anything is written. Each reports its error and returns false.
+//
+// They are inlined into the caller together with the public function, where a view is a few registers. Handed over in
+// memory it would be written in words and read in vectors, which stalls a load until all earlier stores are done: a
+// short row would wait for the one before it.
 #pragma once
 
 #include <xsoftmax/view.hpp>
@@ -25,8 +29,8 @@ consteval void check_types() {
 }
 
 template <class A, class B>
-bool same_shape(const char* function, const char* a_name, const matrix_view<A>& a, const char* b_name,
-                const matrix_view<B>& b) {
+XSOFTMAX_INLINE bool same_shape(const char* function, const char* a_name, const matrix_view<A>& a, const char* b_name,
+                                const matrix_view<B>& b) {
   if (a.rows() != b.rows()) {
     raise_mismatch(function, "the arguments differ in their number of rows", a_name, a.rows(), b_name, b.rows());
     return false;
@@ -41,8 +45,8 @@ bool same_shape(const char* function, const char* a_name, const matrix_view<A>& 
 /// Do two lattices of the same strides share an element although they are not the same? `distance` is b - a in
 /// elements. Decided exactly where the rows do not interleave (or, transposed, the columns); elsewhere the caller
 /// answers for it.
-inline bool lattices_meet(std::ptrdiff_t distance, std::size_t rows, std::size_t cols, std::ptrdiff_t row_stride,
-                          std::ptrdiff_t col_stride) {
+XSOFTMAX_NOINLINE inline bool lattices_meet(std::ptrdiff_t distance, std::size_t rows, std::size_t cols,
+                                            std::ptrdiff_t row_stride, std::ptrdiff_t col_stride) {
   const auto magnitude = [](std::ptrdiff_t v) { return static_cast<std::size_t>(v < 0 ? -v : v); };
   if (rows == 1) {
     row_stride = 0;
@@ -79,10 +83,19 @@ inline bool lattices_meet(std::ptrdiff_t distance, std::size_t rows, std::size_t
   return meets(i) || meets(i + 1);
 }
 
+XSOFTMAX_NOINLINE inline void raise_overlap(const char* function, const char* in_name, const char* out_name,
+                                            std::ptrdiff_t distance, std::size_t cols) {
+  raise_mismatch(function,
+                 (std::string(out_name) + " overlaps " + in_name +
+                  " without being the same: in place both must begin at the same element")
+                     .c_str(),
+                 "distance in elements", distance, "length", cols);
+}
+
 /// An output may be exactly the input or share nothing with it.
 template <class T>
-bool no_partial_overlap(const char* function, const char* in_name, const matrix_view<const T>& in, const char* out_name,
-                        const matrix_view<T>& out) {
+XSOFTMAX_INLINE bool no_partial_overlap(const char* function, const char* in_name, const matrix_view<const T>& in,
+                                        const char* out_name, const matrix_view<T>& out) {
   if (in.rows() == 0 || in.cols() == 0) {
     return true;
   }
@@ -97,15 +110,11 @@ bool no_partial_overlap(const char* function, const char* in_name, const matrix_
   if (!lattices_meet(distance, in.rows(), in.cols(), in.row_stride(), in.col_stride())) {
     return true;
   }
-  raise_mismatch(function,
-                 (std::string(out_name) + " overlaps " + in_name +
-                  " without being the same: in place both must begin at the same element")
-                     .c_str(),
-                 "distance in elements", distance, "length", in.cols());
+  raise_overlap(function, in_name, out_name, distance, in.cols());
   return false;
 }
 
-inline bool valid_temperature(const char* function, double temperature) {
+XSOFTMAX_INLINE bool valid_temperature(const char* function, double temperature) {
   if (temperature >= 0 && temperature <= 1.7976931348623157e308) {
     return true;
   }
@@ -113,7 +122,7 @@ inline bool valid_temperature(const char* function, double temperature) {
   return false;
 }
 
-inline bool valid_sink(const char* function, double sink) {
+XSOFTMAX_INLINE bool valid_sink(const char* function, double sink) {
   if (sink <= 1.7976931348623157e308) {
     return true;
   }

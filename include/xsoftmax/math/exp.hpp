@@ -313,9 +313,9 @@ XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
 }
 
 /// Exponents left above a reference octave of which the caller keeps the largest term near 1: terms up to 2^headroom
-/// times larger do not overflow, not even added in pairs.
+/// times larger do not overflow, not even added in pairs, nor does a part of the sum's reciprocal underflow.
 template <class T>
-inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 94 : 940;
+inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 94 : 750;
 
 /// Terms are kept relative to 2^(reference - bias): the bias makes room below, so that every term that can still give a
 /// subnormal probability is a normal number.
@@ -344,8 +344,8 @@ public:
 
   /// reference: an octave within reduction_octaves
   XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)
-      : reduce_(r), power_(octave_bias<T> - reference), lowest_(static_cast<T>(lowest_octave(reference)) * r.ln2_high) {
-  }
+      : reduce_(r), power_(octave_bias<T> - reference), lowest_(static_cast<T>(lowest_octave(reference)) * r.ln2_high),
+        highest_(static_cast<T>(reference + headroom<T>) * r.ln2_high) {}
 
   XSOFTMAX_INLINE V operator()(V x) const {
     const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
@@ -359,8 +359,12 @@ public:
     return term(r);
   }
 
+  /// The same for a row that may hold anything: what is more than `headroom` octaves above the reference counts as
+  /// much.
+  XSOFTMAX_INLINE V clamped(V x) const { return (*this)(native<A>::min_keeping_nan(x, highest_)); }
+
   XSOFTMAX_INLINE V term(const reduced<A, T>& r) const {
-    const V significand = native<A>::from_bits(clamped(power_(r.k)));
+    const V significand = native<A>::from_bits(power_or_zero(power_(r.k)));
     return native<A>::multiply_add(significand, exp_minus_one<A>(r.t), significand);
   }
 
@@ -370,7 +374,7 @@ public:
   }
 
 private:
-  static XSOFTMAX_INLINE I clamped(I power) {
+  static XSOFTMAX_INLINE I power_or_zero(I power) {
     if constexpr (sizeof(T) == 4) {
       return native<A>::not_below_zero(power);
     } else {
@@ -381,6 +385,7 @@ private:
   reducer<A, T, HasTemperature> reduce_;
   power_bits<A, T, balanced_power_table> power_;
   V lowest_;
+  V highest_;
 };
 
 /// The extended exponential for logits of any size: elements beyond the range of the floating-point reduction are

@@ -105,44 +105,48 @@ XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, contiguous_r
   native<A>::fence();
 }
 
-/// p = e / S with one rounding. 1 / S is a pair; the product is formed far above its place, so that neither part of it
-/// is ever subnormal, and put there by an exact multiplication (which rounds once more only if p is subnormal).
+/// v cut to the leading 24 binary digits, by a mask that stays in a vector register.
+XSOFTMAX_INLINE double leading_digits(double v) {
+  using bits = std::int64_t __attribute__((vector_size(16)));
+  using values = double __attribute__((vector_size(16)));
+  const auto cut = reinterpret_cast<bits>(values{v, 0.0}) & ~std::int64_t{0x1FFFFFFF};
+  return reinterpret_cast<values>(cut)[0];
+}
+
+/// p = e / S with one rounding: e times 1 / S as a pair.
 template <class A, class T>
 class normaliser {
 public:
   using V = batch<A, T>;
 
   /// S relative to the reference of the terms
-  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : high_(T{}), low_(T{}), place_(place) {
+  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : high_(T{}), low_(T{}) {
     if constexpr (sizeof(T) == 4) {
-      const double r = above / (sum.high + sum.low);
-      const auto high = static_cast<float>(r);
-      high_ = V(high);
-      low_ = V(static_cast<float>(r - static_cast<double>(high)));
+      const double r = lift / sum.high;
+      const double high = leading_digits(r);
+      high_ = V(static_cast<float>(high));
+      low_ = V(static_cast<float>(r - high));
     } else {
+      // One step of Newton's method in twice the precision: r + r (1 - S r).
       using N = native<A>;
-      // S = s 2^k with s in [1, 2): no part of 1 / s, not even half of its digits, comes near the subnormal numbers.
-      const std::int64_t k = decode(sum.high).exponent + 52;
-      const double scale = power_of_two(-k);
-      const V s(sum.high * scale);
-      const V s_low(sum.low * scale);
-      const V r(1.0 / (sum.high * scale));
-      // One step of Newton's method in twice the precision: r + r (1 - s r).
-      const V rest = N::negative_multiply_add(s_low, r, N::fused_multiply_add(s * V(-1.0), r, V(1.0)));
-      const V lift(above * scale);
-      high_ = r * lift;
+      const double r = 1.0 / sum.high;
+      const V rest = N::negative_multiply_add(V(sum.low), V(r), N::fused_multiply_add(V(sum.high), V(-r), V(1.0)));
+      high_ = V(r * lift);
       low_ = high_ * rest;
     }
   }
 
-  XSOFTMAX_INLINE V operator()(V e) const { return native<A>::fused_multiply_add(e, high_, e * low_) * place_; }
+  XSOFTMAX_INLINE V operator()(V e) const {
+    return native<A>::fused_multiply_add(e, high_, e * low_) * V(static_cast<T>(1.0 / lift));
+  }
 
 private:
-  static constexpr double above = sizeof(T) == 4 ? 0x1p64 : 0x1p128;
-  static constexpr T place = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-128);
+  /// Neither part of the product is subnormal where p is not, so that flushing such numbers to zero takes nothing else:
+  /// the product is formed far above its place and put there by an exact multiplication (which rounds once more only if
+  /// p is subnormal).
+  static constexpr double lift = sizeof(T) == 4 ? 0x1p64 : 0x1p128;
   V high_;
   V low_;
-  V place_;
 };
 
 /// How the terms of a row can be had.

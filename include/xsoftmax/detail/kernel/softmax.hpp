@@ -10,6 +10,8 @@
 #pragma once
 
 #include <type_traits>
+#include <xsoftmax/detail/kernel/reference.hpp>
+#include <xsoftmax/detail/kernel/short_row.hpp>
 #include <xsoftmax/detail/kernel/unusual_row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -28,9 +30,6 @@ public:
     row_state<T> state;
     switch (algorithm) {
     case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
-      if (!stream && short_row()) {
-        return;
-      }
       if (guess_and_store_terms(state) || store_terms(state)) {
         scale_stored(state, stream);
         return;
@@ -58,16 +57,10 @@ public:
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
 
-  /// How far below its reference the maximum may lie before terms that still give a subnormal probability are cut off.
-  static constexpr std::int64_t slack = sizeof(T) == 4 ? 5 : 10;
-
   XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, z_.data, p_.data}; }
 
-  /// Does the floating-point reduction serve a row of this maximum? Then `octave` is its octave.
   XSOFTMAX_INLINE bool regular(T largest, std::int64_t& octave) const {
-    const auto k = native<A>::first_lane(math::reducer<A, T, HasTemperature>(reduction_)(V(largest)).k);
-    octave = math::octave_of<T>(k);
-    return reduction_.usable && octave >= -limit && octave <= limit;
+    return is_regular<HasTemperature>(reduction_, largest, octave);
   }
 
   /// The row's kind by its maximum: the same decision in every algorithm.
@@ -107,34 +100,10 @@ private:
     return state;
   }
 
-  /// A reference for rows of which only the first element is known: so far below it that the row's maximum may lie tens
-  /// of octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is
-  /// above the lower end. Where the first element says nothing or is small, logits are taken to be around 0.
-  XSOFTMAX_INLINE std::int64_t guessed_reference() const {
-    constexpr std::int64_t room = sizeof(T) == 4 ? 44 : 400;
-    const T first = *z_.at(0);
-    if constexpr (!HasTemperature) {
-      // The usual case as a branch, which is predicted, where the general one is a chain of thirty cycles.
-      constexpr T usual = sizeof(T) == 4 ? 24 : 240;
-      if (first > -usual && first < usual) [[likely]] {
-        return -room;
-      }
-    }
-    std::int64_t octave;
-    const std::int64_t reference = (regular(first, octave) ? octave : 0) - room;
-    return reference < -limit ? -limit : reference;
-  }
-
-  /// Can terms relative to `reference` stand for a row whose largest has this octave?
-  static XSOFTMAX_INLINE bool holds(std::int64_t reference, std::int64_t octave) {
-    return octave <= reference + math::headroom<T> && octave >= reference - slack && octave <= limit &&
-           octave >= -limit;
-  }
-
   /// Two-pass: every term is a pair (mantissa, exponent), and a block's terms share the exponent of a reference that is
   /// guessed and corrected: no pass for the maximum. The octave of a block's largest term tells whether the guess held.
   __attribute__((noinline)) row_state<T> pairs() const {
-    std::int64_t reference = guessed_reference();
+    std::int64_t reference = guessed_reference<HasTemperature>(reduction_, *z_.at(0));
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -149,7 +118,7 @@ private:
       sum.add(terms.sum, reference);
       highest = terms.octave > highest ? terms.octave : highest;
     }
-    if (!holds(reference, highest)) {
+    if (!holds<A, T>(reference, highest)) {
       return maximum_first();
     }
     row_state<T> state;
@@ -182,62 +151,12 @@ private:
            static_cast<const void*>(z_.data) != static_cast<const void*>(p_.data);
   }
 
-  /// Reload for a row of one block, where latency is what counts: guess, terms and shares in one go, without the
-  /// accumulator (one block's sum in float is what it would give back). False if the guess failed.
-  XSOFTMAX_INLINE bool short_row() const {
-    return sizeof(T) == 4 && task_.cols <= block_size<T> && may_store_guess() && short_row_guessed();
-  }
-
-  __attribute__((noinline)) bool short_row_guessed() const {
-    constexpr std::size_t held = native<A>::groups_in_registers;
-    const std::int64_t reference = guessed_reference();
-    const Regular term(reduction_, reference);
-    if constexpr (held != 0 && std::is_same_v<Out, contiguous_row<T>>) {
-      if (task_.cols <= held * group_size<T>) {
-        return row_in_registers<held>(term, reference);
-      }
-    }
-    const block_terms terms = sum_terms<true, A, T>(term, z_, p_, 0, task_.cols);
-    if (!holds(reference, terms.octave) || terms.sum.high != terms.sum.high) {
-      return false;
-    }
-    const normaliser<A, T> normalise(terms.sum);
-    transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, p_, task_.cols);
-    return true;
-  }
-
-  /// The same for a row of at most Groups groups, whose terms never leave the registers.
-  template <std::size_t Groups>
-  XSOFTMAX_INLINE bool row_in_registers(const Regular& term, std::int64_t reference) const {
-    if constexpr (Groups > 1) {
-      if (task_.cols <= (Groups / 2) * group_size<T>) {
-        return row_in_registers<Groups / 2>(term, reference);
-      }
-    }
-    constexpr std::size_t size = Groups * group_size<T>;
-    const auto shares = [&](auto extent) XSOFTMAX_LAMBDA {
-      batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
-      const auto e =
-          map([&](V x) XSOFTMAX_LAMBDA { return term(x, largest); }, load_chunk<A, T>(z_, 0, extent, -infinity<T>));
-      lane_sum<A, T> sum;
-      sum.add(e);
-      const double_pair total = sum.total();
-      if (!holds(reference, math::octave_of<T>(native<A>::largest_lane(largest))) || total.high != total.high) {
-        return false;
-      }
-      const normaliser<A, T> normalise(total);
-      store_chunk<A, false, T>(p_, 0, extent, map([&](V v) XSOFTMAX_LAMBDA { return normalise(v); }, e));
-      return true;
-    };
-    return task_.cols == size ? shares(full_chunk<size>{}) : shares(partial_chunk<size>{task_.cols});
-  }
-
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
   __attribute__((noinline)) bool guess_and_store_terms(row_state<T>& state) const {
     if (!may_store_guess()) {
       return false;
     }
-    state.reference = guessed_reference();
+    state.reference = guessed_reference<HasTemperature>(reduction_, *z_.at(0));
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -248,7 +167,7 @@ private:
       sum.add(terms.sum, state.reference);
       highest = terms.octave > highest ? terms.octave : highest;
     }
-    if (!holds(state.reference, highest) || !sum.finite()) {
+    if (!holds<A, T>(state.reference, highest) || !sum.finite()) {
       return false;
     }
     complete(state, sum, task_.sink, task_.temperature);
@@ -324,14 +243,21 @@ struct softmax {
     }
     const bool contiguous = task.cols == 1 || (task.z_col_stride == 1 && task.p_col_stride == 1);
     if (contiguous && task.temperature == 1.0) {
-      rows<false>(task, math::unit_reduction<A, T>(), contiguous_access);
+      usual_rows(task);
     } else {
       other_rows(task, contiguous);
     }
   }
 
 private:
-  /// Out of line, so that the usual rows need not save what only these need.
+  static constexpr math::reduction<A, T> unit = math::unit_reduction<A, T>();
+
+  // Out of line, so that the usual rows need not save what only the others need.
+
+  static __attribute__((noinline)) void usual_rows(const softmax_task<T>& task) noexcept {
+    rows<false>(task, unit, contiguous_access);
+  }
+
   static __attribute__((noinline)) void other_rows(const softmax_task<T>& task, bool contiguous) noexcept {
     if (task.temperature == 0.0) {
       for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA { unusual_row<A, T>(task, z, p).one_hot(); });
@@ -360,6 +286,24 @@ private:
   template <bool HasTemperature, class Access>
   static XSOFTMAX_INLINE void rows(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
                                    Access&& access) noexcept {
+    using In = decltype(access(task.z, task.z_col_stride));
+    using Out = decltype(access(task.p, task.p_col_stride));
+    using short_row = short_row<A, T, HasTemperature, In, Out>;
+    const bool is_short = task.algorithm == softmax_algorithm::automatic && task.cols <= short_row::capacity &&
+                          task.store != store_kind::streaming && task.sink == -infinity<double> && reduction.usable &&
+                          (task.z != task.p || short_row::may_run_in_place(task.cols));
+    for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA {
+      const In in = access(z, task.z_col_stride);
+      const Out out = access(p, task.p_col_stride);
+      if (!is_short || !short_row::run(reduction, in, out, task.cols)) {
+        any_row<HasTemperature, In, Out>(task, reduction, in, out);
+      }
+    });
+  }
+
+  template <bool HasTemperature, class In, class Out>
+  static __attribute__((noinline)) void any_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                                In z, Out p) noexcept {
     const std::size_t bytes = task.cols * sizeof(T);
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
@@ -368,13 +312,7 @@ private:
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;
     const bool stream = task.store == store_kind::streaming ||
                         (task.store == store_kind::automatic && !reloads && bytes >= stream_bytes);
-    for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA {
-      const auto in = access(z, task.z_col_stride);
-      const auto out = access(p, task.p_col_stride);
-      using In = std::remove_const_t<decltype(in)>;
-      using Out = std::remove_const_t<decltype(out)>;
-      softmax_row<A, T, HasTemperature, In, Out>(task, reduction, in, out).run(algorithm, stream);
-    });
+    softmax_row<A, T, HasTemperature, In, Out>(task, reduction, z, p).run(algorithm, stream);
   }
 };
 

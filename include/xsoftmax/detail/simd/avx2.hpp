@@ -16,8 +16,9 @@ struct avx2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
-  /// Groups of a short row (a power of two) whose terms stay in registers.
-  static constexpr std::size_t groups_in_registers = 0;
+  /// Batches of a short row whose terms stay in registers: whole groups.
+  template <class T>
+  static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = true;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 2;
@@ -92,10 +93,12 @@ struct avx2 {
     return sse2::largest_lane(sse2::max(sse2::L(_mm256_castsi256_si128(v)), sse2::L(_mm256_extracti128_si256(v, 1))));
   }
 
-  /// The lanes added as a tree: i with i + half.
-  static XSOFTMAX_INLINE double add_lanes(D v) {
-    return sse2::add_lanes(sse2::D(_mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1))));
-  }
+  /// Whose batches the halves are.
+  using half = sse2;
+
+  static XSOFTMAX_INLINE sse2::D lower_half(D v) { return sse2::D(_mm256_castpd256_pd128(v)); }
+
+  static XSOFTMAX_INLINE sse2::D upper_half(D v) { return sse2::D(_mm256_extractf128_pd(v, 1)); }
 
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(_mm256_castsi256_si128(v)); }

@@ -18,8 +18,9 @@ struct avx512 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
-  /// Groups of a short row (a power of two) whose terms stay in registers.
-  static constexpr std::size_t groups_in_registers = 4;
+  /// Batches of a short row whose terms stay in registers: whole groups.
+  template <class T>
+  static constexpr std::size_t batches_in_registers = sizeof(T) == 4 ? 10 : 8;
   static constexpr bool masks = true;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
@@ -118,8 +119,12 @@ struct avx512 {
     return avx2::largest_lane(avx2::max(avx2::L(lower(__m512i(v))), avx2::L(upper(__m512i(v)))));
   }
 
-  /// The lanes added as a tree: i with i + half.
-  static XSOFTMAX_INLINE double add_lanes(D v) { return avx2::add_lanes(avx2::D(_mm256_add_pd(lower(v), upper(v)))); }
+  /// Whose batches the halves are.
+  using half = avx2;
+
+  static XSOFTMAX_INLINE avx2::D lower_half(D v) { return avx2::D(lower(__m512d(v))); }
+
+  static XSOFTMAX_INLINE avx2::D upper_half(D v) { return avx2::D(upper(__m512d(v))); }
 
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }

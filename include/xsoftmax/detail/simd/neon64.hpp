@@ -16,8 +16,9 @@ struct neon64 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
-  /// Groups of a short row (a power of two) whose terms stay in registers.
-  static constexpr std::size_t groups_in_registers = 0;
+  /// Batches of a short row whose terms stay in registers: whole groups.
+  template <class T>
+  static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
@@ -98,8 +99,12 @@ struct neon64 {
     return a > b ? a : b;
   }
 
-  /// The lanes added as a tree: i with i + half.
-  static XSOFTMAX_INLINE double add_lanes(D v) { return vaddvq_f64(v); }
+  /// Its halves are single numbers.
+  using half = neon64;
+
+  static XSOFTMAX_INLINE double lower_half(D v) { return vgetq_lane_f64(v, 0); }
+
+  static XSOFTMAX_INLINE double upper_half(D v) { return vgetq_lane_f64(v, 1); }
 
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return vgetq_lane_s32(v, 0); }

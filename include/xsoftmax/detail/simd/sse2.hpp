@@ -16,8 +16,9 @@ struct sse2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = false;
-  /// Groups of a short row (a power of two) whose terms stay in registers.
-  static constexpr std::size_t groups_in_registers = 0;
+  /// Batches of a short row whose terms stay in registers: whole groups.
+  template <class T>
+  static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 1;
@@ -104,8 +105,12 @@ struct sse2 {
     return first_lane(max(v, L(_mm_shuffle_epi32(v, _MM_SHUFFLE(1, 0, 3, 2)))));
   }
 
-  /// The lanes added as a tree: i with i + half.
-  static XSOFTMAX_INLINE double add_lanes(D v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
+  /// Its halves are single numbers.
+  using half = sse2;
+
+  static XSOFTMAX_INLINE double lower_half(D v) { return _mm_cvtsd_f64(v); }
+
+  static XSOFTMAX_INLINE double upper_half(D v) { return _mm_cvtsd_f64(_mm_unpackhi_pd(v, v)); }
 
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(v); }

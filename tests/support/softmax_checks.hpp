@@ -136,19 +136,23 @@ std::vector<T> probabilities(const std::vector<T>& z, const softmax_options& opt
   return p;
 }
 
-/// One row through every algorithm and store kind: right, and the same bits.
+/// One row through every algorithm and store kind, and in place: right, and the same bits.
 template <class Arch, class T>
 void expect_right_everywhere(findings& found, const std::vector<T>& z, softmax_options options,
                              worst_errors* worst = nullptr) {
   const std::vector<T> first = probabilities<Arch>(z, options);
   expect_right(found, z, first.data(), options, Arch::name, worst);
   for (const softmax_algorithm algorithm : algorithms) {
+    options.algorithm = algorithm;
     for (const store_kind store : stores) {
-      options.algorithm = algorithm;
       options.store = store;
       const std::vector<T> p = probabilities<Arch>(z, options);
       expect_same_bits(found, first.data(), p.data(), Arch::name, z, options);
     }
+    options.store = store_kind::automatic;
+    std::vector<T> in_place = z;
+    softmax<Arch>(in_place, in_place, options);
+    expect_same_bits(found, first.data(), in_place.data(), std::string(Arch::name) + ", in place", z, options);
   }
 }
 

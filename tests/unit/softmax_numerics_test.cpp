@@ -178,7 +178,7 @@ TEMPLATE_LIST_TEST_CASE("softmax: a first logit that misleads about the maximum"
       if (first > top) {
         continue;
       }
-      for (const std::size_t n : {7u, 2100u}) {
+      for (const std::size_t n : {7u, 50u, 100u, 150u, 700u, 2100u}) { // each way a row can be held, and two blocks
         std::vector<T> z(n, -infinity);
         z[0] = first;
         z[n - 1] = top;

@@ -56,25 +56,14 @@ struct exp_format<double> {
   static constexpr double lowest = -746.0;
 };
 
-/// q(t) = exp(t) - 1 for |t| <= 1.04 ln 2 / 32; relative error of 1 + q below 0.032 * 2^-24.
+/// (q(t) - t) / t^2 with q(t) = exp(t) - 1, for |t| <= 1.04 ln 2 / 32; relative error of 1 + q below 0.032 * 2^-24.
 template <class A>
-XSOFTMAX_INLINE batch<A, float> exp_minus_one(batch<A, float> t) {
-  using N = native<A>;
+XSOFTMAX_INLINE batch<A, float> exp_remainder(batch<A, float> t, batch<A, float>) {
   using F = batch<A, float>;
-  const F v = N::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
-  return N::multiply_add(v, t * t, t);
+  return native<A>::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
 }
 
-/// The same for t + rest, |rest| <= ulp(t) / 2.
-template <class A>
-XSOFTMAX_INLINE batch<A, float> exp_minus_one(batch<A, float> t, batch<A, float> rest) {
-  using N = native<A>;
-  using F = batch<A, float>;
-  const F v = N::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
-  return t + N::multiply_add(v, t * t, rest);
-}
-
-/// (q(t) - t) / t^2 for double, |t| <= ln 2 / 2; relative error of 1 + q below 0.035 * 2^-53. Estrin's scheme: the
+/// The same for double, |t| <= ln 2 / 2; relative error of 1 + q below 0.035 * 2^-53. Estrin's scheme: the
 /// chain is four multiply-adds long instead of ten.
 template <class A>
 XSOFTMAX_INLINE batch<A, double> exp_remainder(batch<A, double> t, batch<A, double> t2) {
@@ -92,16 +81,17 @@ XSOFTMAX_INLINE batch<A, double> exp_remainder(batch<A, double> t, batch<A, doub
   return N::multiply_add(high, t4, c2345);
 }
 
-template <class A>
-XSOFTMAX_INLINE batch<A, double> exp_minus_one(batch<A, double> t) {
-  const batch<A, double> t2 = t * t;
+/// q(t) for a batch of float or double.
+template <class A, class V>
+XSOFTMAX_INLINE V exp_minus_one(V t) {
+  const V t2 = t * t;
   return native<A>::multiply_add(exp_remainder<A>(t, t2), t2, t);
 }
 
 /// The same for t + rest, |rest| <= ulp(t) / 2.
-template <class A>
-XSOFTMAX_INLINE batch<A, double> exp_minus_one(batch<A, double> t, batch<A, double> rest) {
-  const batch<A, double> t2 = t * t;
+template <class A, class V>
+XSOFTMAX_INLINE V exp_minus_one(V t, V rest) {
+  const V t2 = t * t;
   return t + native<A>::multiply_add(exp_remainder<A>(t, t2), t2, rest);
 }
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <type_traits>
 #include <xsoftmax/detail/error.hpp>
+#include <xsoftmax/detail/storage.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
@@ -192,6 +193,20 @@ constexpr matrix_view<T> as_matrix(vector_view<T> v) {
 template <class T>
 constexpr matrix_view<T> as_matrix(matrix_view<T> m) {
   return m;
+}
+
+/// As what a view's elements are stored, for kernels that compute in T.
+template <class X>
+inline constexpr storage_format format_of = storage_format::native;
+
+template <class X>
+XSOFTMAX_INLINE constexpr source source_of(const matrix_view<X>& m) {
+  return {m.data(), m.row_stride(), m.col_stride(), format_of<std::remove_const_t<X>>};
+}
+
+template <class X>
+XSOFTMAX_INLINE constexpr destination destination_of(const matrix_view<X>& m) {
+  return {m.data(), m.row_stride(), m.col_stride(), format_of<X>};
 }
 
 template <class X>

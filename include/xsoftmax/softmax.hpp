@@ -61,14 +61,10 @@ requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) XSOFTMAX_IN
     return;
   }
   detail::call::softmax(Arch{}, detail::softmax_task<T>{
-                                    .z = in.data(),
-                                    .p = out.data(),
+                                    .z = detail::source_of(in),
+                                    .p = detail::destination_of(out),
                                     .rows = in.rows(),
                                     .cols = in.cols(),
-                                    .z_row_stride = in.row_stride(),
-                                    .z_col_stride = in.col_stride(),
-                                    .p_row_stride = out.row_stride(),
-                                    .p_col_stride = out.col_stride(),
                                     .temperature = options.temperature,
                                     .sink = sink,
                                     .algorithm = options.algorithm,

@@ -22,7 +22,7 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
   return y;
 }
 
-/// Where the elements of a row lie: side by side, or `stride` elements apart.
+/// Elements of a row, side by side.
 template <class T>
 struct contiguous_row {
   T* data;
@@ -39,38 +39,6 @@ struct contiguous_row {
     native<A>::store(at(i), v);
   }
 };
-
-template <class T>
-struct strided_row {
-  T* data;
-  std::ptrdiff_t stride;
-
-  XSOFTMAX_INLINE T* at(std::size_t i) const { return data + static_cast<std::ptrdiff_t>(i) * stride; }
-
-  template <class A, class Value>
-  XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
-    alignas(64) Value lane[lanes<A, Value>];
-    for (std::size_t l = 0; l < lanes<A, Value>; ++l) {
-      lane[l] = *at(i + l);
-    }
-    return native<A>::template load<Value>(lane);
-  }
-
-  template <class A>
-  XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
-    alignas(64) T lane[lanes<A, T>];
-    native<A>::store(lane, v);
-    for (std::size_t l = 0; l < lanes<A, T>; ++l) {
-      *at(i + l) = lane[l];
-    }
-  }
-};
-
-/// Can a part of a batch be loaded and stored under a mask? Otherwise, and for strided rows, it goes through a buffer.
-template <class A, class Row>
-inline constexpr bool masked_access = false;
-template <class A, class T>
-inline constexpr bool masked_access<A, contiguous_row<T>> = native<A>::masks;
 
 /// A chunk that is all there, of a size known at compile time.
 template <std::size_t Size>
@@ -105,7 +73,7 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       x.v[decltype(b)::value] = row.template load<A, T>(i + decltype(b)::value * width);
     });
-  } else if constexpr (masked_access<A, Row>) {
+  } else if constexpr (native<A>::masks) {
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       x.v[decltype(b)::value] = native<A>::load_partial(row.at(i + decltype(b)::value * width), count, fill);
@@ -136,7 +104,7 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
         row.template store<A>(i + offset, y.v[decltype(b)::value]);
       }
     });
-  } else if constexpr (masked_access<A, Row>) {
+  } else if constexpr (native<A>::masks) {
     unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       native<A>::store_partial(row.at(i + decltype(b)::value * width), count, y.v[decltype(b)::value]);

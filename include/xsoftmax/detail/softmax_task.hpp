@@ -4,7 +4,7 @@
 #pragma once
 
 #include <cstddef>
-#include <xsoftmax/config.hpp>
+#include <xsoftmax/detail/storage.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
@@ -33,16 +33,13 @@ enum class store_kind : unsigned char {
 
 namespace detail {
 
+/// Softmax of each row, computed in T.
 template <class T>
 struct softmax_task {
-  const T* z;
-  T* p;
+  source z;
+  destination p;
   std::size_t rows;
   std::size_t cols;
-  std::ptrdiff_t z_row_stride;
-  std::ptrdiff_t z_col_stride;
-  std::ptrdiff_t p_row_stride;
-  std::ptrdiff_t p_col_stride;
   double temperature;
   double sink; ///< -inf: none
   // Not in the order of the options: neighbours there would be copied together, which has to wait for both to be

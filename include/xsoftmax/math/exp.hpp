@@ -164,6 +164,22 @@ private:
   batch<A, std::int64_t> offset_;
 };
 
+/// The same with octaves of each lane's own.
+template <class A, class T, template <class> class Table>
+class lane_power_bits {
+public:
+  static constexpr double scale = power_bits<A, T, Table>::scale;
+
+  /// shifted: octaves at the place of the exponent
+  XSOFTMAX_INLINE explicit lane_power_bits(batch<A, bits_t<T>> shifted) : power_(0), shifted_(shifted) {}
+
+  XSOFTMAX_INLINE batch<A, bits_t<T>> operator()(batch<A, bits_t<T>> k) const { return power_(k) + shifted_; }
+
+private:
+  power_bits<A, T, Table> power_;
+  batch<A, bits_t<T>> shifted_;
+};
+
 /// k (its low bits; the rest is that of exp_format::round) and t.
 template <class A, class T>
 struct reduced {
@@ -326,17 +342,22 @@ XSOFTMAX_INLINE std::int64_t octave_of(bits_t<T> k) {
 /// 2^(-bias - 126) (double: -1022) of the reference are exactly 0; -inf is one of them. NaN stays NaN.
 /// Relative error, the constant factor `scale` apart: at most 1.2 * 2^-24 for float (largest at T = 1: 1.1374 * 2^-24
 /// at -0x1.a64d4cp+3; without fma 1.1621 at -0x1.d23baap+4).
-template <class A, class T, bool HasTemperature>
+/// Power: power_bits for one reference, lane_power_bits for one to each lane.
+template <class A, class T, bool HasTemperature, class Power = power_bits<A, T, balanced_power_table>>
 class extended_exp {
 public:
   using V = batch<A, T>;
   using I = batch<A, bits_t<T>>;
-  static constexpr double scale = power_bits<A, T, balanced_power_table>::scale;
+  static constexpr double scale = Power::scale;
 
   /// reference: an octave within reduction_octaves
   XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)
-      : reduce_(r), power_(octave_bias<T> - reference), lowest_(static_cast<T>(lowest_octave(reference)) * r.ln2_high),
-        highest_(static_cast<T>(reference + headroom<T>) * r.ln2_high) {}
+      : extended_exp(reducer<A, T, HasTemperature>(r), Power(octave_bias<T> - reference), V(lowest_logit(r, reference)),
+                     V(highest_logit(r, reference))) {}
+
+  /// The same for terms whose power and range are given.
+  XSOFTMAX_INLINE extended_exp(const reducer<A, T, HasTemperature>& reduce, const Power& power, V lowest, V highest)
+      : reduce_(reduce), power_(power), lowest_(lowest), highest_(highest) {}
 
   XSOFTMAX_INLINE V operator()(V x) const {
     const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
@@ -364,6 +385,15 @@ public:
     return reference - octave_bias<T> - exp_format<T>::exponent_bias - (sizeof(T) == 4 ? 2 : 0);
   }
 
+  /// The range that a reference leaves to logits.
+  static XSOFTMAX_INLINE T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
+    return static_cast<T>(lowest_octave(reference)) * r.ln2_high;
+  }
+
+  static XSOFTMAX_INLINE T highest_logit(const reduction<A, T>& r, std::int64_t reference) {
+    return static_cast<T>(reference + headroom<T>) * r.ln2_high;
+  }
+
 private:
   static XSOFTMAX_INLINE I power_or_zero(I power) {
     if constexpr (sizeof(T) == 4) {
@@ -374,7 +404,7 @@ private:
   }
 
   reducer<A, T, HasTemperature> reduce_;
-  power_bits<A, T, balanced_power_table> power_;
+  Power power_;
   V lowest_;
   V highest_;
 };

@@ -3,9 +3,11 @@
 // which stays in the first-level cache. A row of T side by side is its own buffer.
 //
 // A row type offers
-//   x.block<A>(first, last, buffer)     the elements [first, last) as a contiguous_row, read if they must be
-//   y.target(first, buffer)             where to write the elements from `first` on
-//   y.commit<A>(first, last, buffer)    puts them in their places
+//   x.block<A>(first, last, buffer)           the elements [first, last) as a contiguous_row, copied if they must be
+//   x.front<A>()                              the first element
+//   y.target(first, buffer)                   where to write the elements from `first` on
+//   y.commit<A>(first, last, buffer, stream)  puts them in their places, on request past the caches
+//   y.direct()                                is the target the place itself?
 #pragma once
 
 #include <xsoftmax/detail/storage.hpp>
@@ -33,10 +35,17 @@ struct plain_row : contiguous_row<T> {
     return {this->data + first};
   }
 
+  template <class A>
+  XSOFTMAX_INLINE T front() const {
+    return *this->data;
+  }
+
   XSOFTMAX_INLINE contiguous_row<T> target(std::size_t first, no_buffer&) const { return {this->data + first}; }
 
   template <class A>
-  XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&) const {}
+  XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
+
+  static constexpr bool direct() { return true; }
 };
 
 /// Elements at any stride and of any format. Void: const void or void.
@@ -52,26 +61,31 @@ struct any_row {
   /// [first, last) of at most a block
   template <class A>
   XSOFTMAX_INLINE contiguous_row<const T> block(std::size_t first, std::size_t last, buffer& room) const {
-    if (format == storage_format::native && stride == 1) {
+    if (direct()) {
       return {static_cast<const T*>(data) + first};
     }
     gather<A>(first, last, room);
     return {room.element};
   }
 
+  template <class A>
+  XSOFTMAX_INLINE T front() const {
+    buffer room;
+    return *block<A>(0, 1, room).data;
+  }
+
   XSOFTMAX_INLINE contiguous_row<T> target(std::size_t first, buffer& room) const {
-    if (format == storage_format::native && stride == 1) {
-      return {static_cast<T*>(data) + first};
-    }
-    return {room.element};
+    return {direct() ? static_cast<T*>(data) + first : room.element};
   }
 
   template <class A>
-  XSOFTMAX_INLINE void commit(std::size_t first, std::size_t last, const buffer& room) const {
-    if (format != storage_format::native || stride != 1) {
-      scatter<A>(first, last, room);
+  XSOFTMAX_INLINE void commit(std::size_t first, std::size_t last, const buffer& room, bool stream = false) const {
+    if (!direct()) {
+      scatter<A>(first, last, room, stream);
     }
   }
+
+  XSOFTMAX_INLINE bool direct() const { return format == storage_format::native && stride == 1; }
 
 private:
   template <class A>
@@ -83,13 +97,29 @@ private:
   }
 
   template <class A>
-  __attribute__((noinline)) void scatter(std::size_t first, std::size_t last, const buffer& room) const {
+  __attribute__((noinline)) void scatter(std::size_t first, std::size_t last, const buffer& room, bool) const {
     T* to = static_cast<T*>(data) + static_cast<std::ptrdiff_t>(first) * stride;
     for (std::size_t i = 0; i < last - first; ++i) {
       to[static_cast<std::ptrdiff_t>(i) * stride] = room.element[i];
     }
   }
 };
+
+/// A row of T side by side as any row.
+template <class T>
+XSOFTMAX_INLINE any_row<T, void> as_any_row(plain_row<T> row) {
+  return {row.data, 1, storage_format::native};
+}
+
+template <class T>
+XSOFTMAX_INLINE any_row<T, const void> as_any_row(plain_row<const T> row) {
+  return {row.data, 1, storage_format::native};
+}
+
+template <class T, class Void>
+XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
+  return row;
+}
 
 /// Row r of a matrix.
 template <class T, class Void>
@@ -112,14 +142,14 @@ XSOFTMAX_INLINE bool has_plain_rows(const elements<Void>& m, std::size_t cols) {
   return m.format == storage_format::native && (m.col_stride == 1 || cols == 1);
 }
 
-/// body(first, last) over [0, n): once where the row is its own buffer, otherwise block by block.
+/// body(from, to) over [first, last): once where the row is its own buffer, otherwise block by block.
 template <class T, class Row, class Body>
-XSOFTMAX_INLINE void for_each_piece(Row, std::size_t n, Body&& body) {
+XSOFTMAX_INLINE void for_each_piece(Row, std::size_t first, std::size_t last, Body&& body) {
   if constexpr (Row::plain) {
-    body(std::size_t{0}, n);
+    body(first, last);
   } else {
-    for (std::size_t first = 0; first < n; first += block_size<T>) {
-      body(first, n - first > block_size<T> ? first + block_size<T> : n);
+    for (; first < last; first += block_size<T>) {
+      body(first, last - first > block_size<T> ? first + block_size<T> : last);
     }
   }
 }

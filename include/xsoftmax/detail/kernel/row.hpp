@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <xsoftmax/detail/kernel/access.hpp>
 #include <xsoftmax/math/exp.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -18,15 +19,15 @@ inline constexpr T infinity = static_cast<T>(__builtin_inf());
 template <class T>
 inline constexpr T not_a_number = static_cast<T>(__builtin_nan(""));
 
-/// Largest element; NaN is passed over, -inf if there is nothing else.
-template <class A, class T, class Row>
-XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
+/// Largest of n elements; NaN is passed over, -inf if there is nothing else.
+template <class A, class T>
+XSOFTMAX_INLINE T maximum(contiguous_row<const T> z, std::size_t n) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   constexpr std::size_t chains = 4; // two loads a cycle against a latency of two to four
   V largest[chains];
   unroll<chains>([&](auto c) XSOFTMAX_LAMBDA { largest[decltype(c)::value] = V(-infinity<T>); });
-  for_each_chunk<chains * width, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<chains * width, width>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     const auto x = load_chunk<A, T>(z, i, extent, -infinity<T>);
     unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
       V& chain = largest[decltype(b)::value];
@@ -39,20 +40,16 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
   return native<A>::largest_lane(largest[0]);
 }
 
+/// The same of the elements [first, last) of any row.
 template <class A, class T, class Row>
-XSOFTMAX_INLINE bool contains_nan(Row z, std::size_t n) {
-  bool found = false;
-  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    found = found || native<A>::any_nan(load_chunk<A, T>(z, i, extent, T{}).v[0]);
+XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
+  T largest = -infinity<T>;
+  for_each_piece<T>(z, first, last, [&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+    typename Row::buffer room;
+    const T x = maximum<A, T>(contiguous_row<const T>(z.template block<A>(from, to, room)), to - from);
+    largest = x > largest ? x : largest;
   });
-  return found;
-}
-
-template <class A, class T, class Row>
-XSOFTMAX_INLINE void fill(Row p, std::size_t n, T value) {
-  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    store_chunk<A, false, T>(p, i, extent, pack<batch<A, T>, 1>{{batch<A, T>(value)}});
-  });
+  return largest;
 }
 
 /// A block's sum relative to a reference, and the octave of its largest term. The octave is beyond every range where
@@ -62,12 +59,12 @@ struct block_terms {
   std::int64_t octave;
 };
 
-/// Sums the terms of [first, last), at most a block. With Store they are also written to p.
-template <bool Store, class A, class T, class Term, class In, class Out>
-XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t first, std::size_t last) {
+/// Sums the terms of n elements, at most a block. With Store they are also written to p.
+template <bool Store, class A, class T, class Term>
+XSOFTMAX_INLINE block_terms sum_terms(const Term& term, contiguous_row<const T> z, contiguous_row<T> p, std::size_t n) {
   lane_sum<A, T> sum;
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     const auto e = map([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); },
                        load_chunk<A, T>(z, i, extent, -infinity<T>));
     if constexpr (Store) {
@@ -79,14 +76,14 @@ XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t
 }
 
 /// p = step(source), chunk by chunk.
-template <class A, class T, class Step, class Source, class Out>
-XSOFTMAX_INLINE void transform(Step&& step, Source source, Out p, std::size_t n) {
+template <class A, class T, class Step, class Source>
+XSOFTMAX_INLINE void transform(Step&& step, Source source, contiguous_row<T> p, std::size_t n) {
   for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     store_chunk<A, false, T>(p, i, extent, map(step, load_chunk<A, T>(source, i, extent, T{})));
   });
 }
 
-/// The same past the caches, but for the elements up to the first address that a streaming store accepts. Fenced.
+/// The same past the caches, but for the elements up to the first address that a streaming store accepts. To be fenced.
 template <class A, class T, class Step, class Source>
 XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, contiguous_row<T> p, std::size_t n) {
   constexpr std::size_t width = lanes<A, T>;
@@ -102,7 +99,26 @@ XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, contiguous_r
   };
   pass(index_constant<0>{}, 0, head);
   pass(index_constant<1>{}, head, n);
-  native<A>::fence();
+}
+
+/// p = step(source) over a whole row; `stream`: past the caches where the elements of p lie side by side.
+template <class A, class T, class Step, class From, class Out>
+XSOFTMAX_INLINE void write_row(Step&& step, From source, Out p, std::size_t n, bool stream) {
+  for_each_piece<T>(source, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+    typename From::buffer source_room;
+    typename Out::buffer p_room;
+    const auto x = source.template block<A>(first, last, source_room);
+    const contiguous_row<T> y = p.target(first, p_room);
+    if (stream && p.direct()) {
+      transform_streamed<A, T>(step, x, y, last - first);
+    } else {
+      transform<A, T>(step, x, y, last - first);
+    }
+    p.template commit<A>(first, last, p_room, stream);
+  });
+  if (stream) {
+    native<A>::fence();
+  }
 }
 
 /// v cut to the leading 24 binary digits, by a mask that stays in a vector register.
@@ -113,6 +129,13 @@ XSOFTMAX_INLINE double leading_digits(double v) {
   return reinterpret_cast<values>(cut)[0];
 }
 
+/// 1 / S as a pair, lifted.
+template <class T>
+struct reciprocal {
+  T high;
+  T low;
+};
+
 /// p = e / S with one rounding: e times 1 / S as a pair.
 template <class A, class T>
 class normaliser {
@@ -120,24 +143,29 @@ public:
   using V = batch<A, T>;
 
   /// S relative to the reference of the terms
-  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : high_(T{}), low_(T{}) {
+  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : normaliser(reciprocal_of(sum)) {}
+
+  XSOFTMAX_INLINE explicit normaliser(reciprocal<T> r) : high_(r.high), low_(r.low) {}
+
+  XSOFTMAX_INLINE normaliser(V high, V low) : high_(high), low_(low) {}
+
+  XSOFTMAX_INLINE V operator()(V e) const {
+    return native<A>::fused_multiply_add(e, high_, e * low_) * V(static_cast<T>(1.0 / lift));
+  }
+
+  static XSOFTMAX_INLINE reciprocal<T> reciprocal_of(double_pair sum) {
     if constexpr (sizeof(T) == 4) {
       const double r = lift / sum.high;
       const double high = leading_digits(r);
-      high_ = V(static_cast<float>(high));
-      low_ = V(static_cast<float>(r - high));
+      return {static_cast<float>(high), static_cast<float>(r - high)};
     } else {
       // One step of Newton's method in twice the precision: r + r (1 - S r).
       using N = native<A>;
       const double r = 1.0 / sum.high;
       const V rest = N::negative_multiply_add(V(sum.low), V(r), N::fused_multiply_add(V(sum.high), V(-r), V(1.0)));
-      high_ = V(r * lift);
-      low_ = high_ * rest;
+      const double high = r * lift;
+      return {high, high * rest.get(0)};
     }
-  }
-
-  XSOFTMAX_INLINE V operator()(V e) const {
-    return native<A>::fused_multiply_add(e, high_, e * low_) * V(static_cast<T>(1.0 / lift));
   }
 
 private:
@@ -206,6 +234,8 @@ public:
   }
 
   XSOFTMAX_INLINE bool finite() const { return finite_; }
+
+  XSOFTMAX_INLINE bool empty() const { return sum_.empty(); }
 
   /// Relative to 2^(reference - bias).
   __attribute__((noinline)) double_pair value(std::int64_t reference) const {

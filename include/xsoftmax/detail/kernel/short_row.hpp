@@ -24,13 +24,13 @@ public:
 
   /// p = softmax(z), or false if the guess failed; then only p may have been written.
   static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Out p, std::size_t n) {
-    const Term term(reduction, guessed_reference<HasTemperature>(reduction, *z.at(0)));
-    if constexpr (in_registers != 0) {
-      if (n <= in_registers) {
-        return run_in_registers<in_registers>(term, z, p, n);
-      }
+    typename In::buffer z_room;
+    typename Out::buffer p_room;
+    const bool done = run_on(reduction, z.template block<A>(0, n, z_room), p.target(0, p_room), n);
+    if (done) {
+      p.template commit<A>(0, n, p_room);
     }
-    return run_in_memory(term, z, p, n);
+    return done;
   }
 
   /// May the row be overwritten by its result? Only where the guess is checked before anything is written.
@@ -41,8 +41,18 @@ private:
   using Term = math::extended_exp<A, T, HasTemperature>;
 
   /// Elements of a row whose terms stay in registers.
-  static constexpr std::size_t in_registers =
-      masked_access<A, Out> ? native<A>::template batches_in_registers<T> * lanes<A, T> : 0;
+  static constexpr std::size_t in_registers = native<A>::template batches_in_registers<T> * lanes<A, T>;
+
+  template <class From, class To>
+  static XSOFTMAX_INLINE bool run_on(const math::reduction<A, T>& reduction, From z, To p, std::size_t n) {
+    const Term term(reduction, guessed_reference<HasTemperature>(reduction, *z.at(0)));
+    if constexpr (in_registers != 0) {
+      if (n <= in_registers) {
+        return run_in_registers<in_registers>(term, z, p, n);
+      }
+    }
+    return run_in_memory(term, z, p, n);
+  }
 
   static XSOFTMAX_INLINE bool holds(double sum) {
     const double floor = power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(capacity);
@@ -50,7 +60,8 @@ private:
     return sum >= floor && sum < ceiling;
   }
 
-  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, In z, Out p, std::size_t n) {
+  template <class From, class To>
+  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, From z, To p, std::size_t n) {
     lane_sum<A, T> sum;
     for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       const auto e =
@@ -68,8 +79,8 @@ private:
   }
 
   /// A row of at most Size elements; shorter ones go to the next smaller power of two.
-  template <std::size_t Size>
-  static XSOFTMAX_INLINE bool run_in_registers(const Term& term, In z, Out p, std::size_t n) {
+  template <std::size_t Size, class From, class To>
+  static XSOFTMAX_INLINE bool run_in_registers(const Term& term, From z, To p, std::size_t n) {
     if constexpr (Size > group_size<T>) {
       constexpr std::size_t smaller = std::bit_floor(Size - 1);
       if (n <= smaller) {

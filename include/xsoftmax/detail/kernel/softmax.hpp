@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <xsoftmax/detail/kernel/reference.hpp>
 #include <xsoftmax/detail/kernel/short_row.hpp>
+#include <xsoftmax/detail/kernel/softmax_columns.hpp>
 #include <xsoftmax/detail/kernel/unusual_row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -30,15 +31,14 @@ public:
     row_state<T> state;
     switch (algorithm) {
     case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
-      if (guess_and_store_terms(state) || store_terms(state)) {
-        scale_stored(state, stream);
-        return;
-      }
-      break;
     case softmax_algorithm::three_pass_reload:
-      if (store_terms(state)) {
-        scale_stored(state, stream);
-        return;
+      if constexpr (Out::plain) {
+        if ((algorithm == softmax_algorithm::automatic && guess_and_store_terms(state)) || store_terms(state)) {
+          scale_stored(state, stream);
+          return;
+        }
+      } else { // terms would be rounded to what p is stored as
+        state = maximum_first();
       }
       break;
     case softmax_algorithm::two_pass:
@@ -54,10 +54,13 @@ public:
     finish(state, stream);
   }
 
+  /// The row's state in the way that serves every row.
+  XSOFTMAX_INLINE row_state<T> state() const { return maximum_first(); }
+
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
 
-  XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, z_.data, p_.data}; }
+  XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
 
   XSOFTMAX_INLINE bool regular(T largest, std::int64_t& octave) const {
     return is_regular<HasTemperature>(reduction_, largest, octave);
@@ -79,7 +82,11 @@ private:
 
   template <bool Store>
   __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference) const {
-    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_, p_, first, block_end(first));
+    const std::size_t last = block_end(first);
+    typename In::buffer z_room;
+    typename Out::buffer p_room;
+    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_.template block<A>(first, last, z_room),
+                                  p_.target(first, p_room), last - first);
   }
 
   template <bool Store>
@@ -103,7 +110,7 @@ private:
   /// Two-pass: every term is a pair (mantissa, exponent), and a block's terms share the exponent of a reference that is
   /// guessed and corrected: no pass for the maximum. The octave of a block's largest term tells whether the guess held.
   __attribute__((noinline)) row_state<T> pairs() const {
-    std::int64_t reference = guessed_reference<HasTemperature>(reduction_, *z_.at(0));
+    std::int64_t reference = guessed_reference<HasTemperature>(reduction_, z_.template front<A>());
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -147,8 +154,7 @@ private:
   /// May p hold the terms before the reference is final? Not with a sink, which can move it at the end; and a row that
   /// is overwritten in place cannot be tried twice.
   XSOFTMAX_INLINE bool may_store_guess() const {
-    return task_.sink == -infinity<double> && reduction_.usable &&
-           static_cast<const void*>(z_.data) != static_cast<const void*>(p_.data);
+    return task_.sink == -infinity<double> && reduction_.usable && task_.z.data != task_.p.data;
   }
 
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
@@ -156,7 +162,7 @@ private:
     if (!may_store_guess()) {
       return false;
     }
-    state.reference = guessed_reference<HasTemperature>(reduction_, *z_.at(0));
+    state.reference = guessed_reference<HasTemperature>(reduction_, z_.template front<A>());
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -206,15 +212,9 @@ private:
     write([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, stream);
   }
 
-  template <class Step, class Source>
-  XSOFTMAX_INLINE void write(Step&& step, Source source, bool stream) const {
-    if constexpr (std::is_same_v<Out, contiguous_row<T>>) {
-      if (stream) {
-        transform_streamed<A, T>(step, source, p_, task_.cols);
-        return;
-      }
-    }
-    transform<A, T>(step, source, p_, task_.cols);
+  template <class Step, class From>
+  XSOFTMAX_INLINE void write(Step&& step, From from, bool stream) const {
+    write_row<A, T>(step, from, p_, task_.cols, stream);
   }
 
   const softmax_task<T>& task_;
@@ -241,11 +241,11 @@ struct softmax {
     if (task.cols == 0) {
       return;
     }
-    const bool contiguous = task.cols == 1 || (task.z_col_stride == 1 && task.p_col_stride == 1);
-    if (contiguous && task.temperature == 1.0) {
+    const bool plain = has_plain_rows<T>(task.z, task.cols) && has_plain_rows<T>(task.p, task.cols);
+    if (plain && task.temperature == 1.0) {
       usual_rows(task);
     } else {
-      other_rows(task, contiguous);
+      other_rows(task, plain);
     }
   }
 
@@ -255,59 +255,67 @@ private:
   // Out of line, so that the usual rows need not save what only the others need.
 
   static __attribute__((noinline)) void usual_rows(const softmax_task<T>& task) noexcept {
-    rows<false>(task, unit, contiguous_access);
+    rows<false>(task, unit, plain_access);
   }
 
-  static __attribute__((noinline)) void other_rows(const softmax_task<T>& task, bool contiguous) noexcept {
+  static __attribute__((noinline)) void other_rows(const softmax_task<T>& task, bool plain) noexcept {
     if (task.temperature == 0.0) {
-      for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA { unusual_row<A, T>(task, z, p).one_hot(); });
-    } else if (!contiguous) {
-      rows<true>(task, math::make_reduction<A, T>(task.temperature),
-                 [&](auto* data, std::ptrdiff_t stride) XSOFTMAX_LAMBDA {
-                   return strided_row<std::remove_pointer_t<decltype(data)>>{data, stride};
-                 });
+      for (std::size_t r = 0; r < task.rows; ++r) {
+        unusual_row<A, T>(task, row_of<T>(task.z, r), row_of<T>(task.p, r)).one_hot();
+      }
+    } else if (plain) {
+      rows<true>(task, math::make_reduction<A, T>(task.temperature), plain_access);
+    } else if (are_columns(task)) {
+      columns(task, math::make_reduction<A, T>(task.temperature));
     } else {
-      rows<true>(task, math::make_reduction<A, T>(task.temperature), contiguous_access);
+      rows<true>(task, math::make_reduction<A, T>(task.temperature), any_access);
     }
   }
 
-  static constexpr auto contiguous_access = [](auto* data, std::ptrdiff_t) XSOFTMAX_LAMBDA {
-    return contiguous_row<std::remove_pointer_t<decltype(data)>>{data};
-  };
-
-  template <class Body>
-  static XSOFTMAX_INLINE void for_each_row(const softmax_task<T>& task, Body&& body) noexcept {
-    for (std::size_t r = 0; r < task.rows; ++r) {
-      body(task.z + static_cast<std::ptrdiff_t>(r) * task.z_row_stride,
-           task.p + static_cast<std::ptrdiff_t>(r) * task.p_row_stride);
-    }
+  static __attribute__((noinline)) void columns(const softmax_task<T>& task,
+                                                const math::reduction<A, T>& reduction) noexcept {
+    softmax_columns<A, T>(
+        task, reduction,
+        [&](std::size_t r) XSOFTMAX_LAMBDA {
+          return any_softmax_row(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)).state();
+        },
+        [&](std::size_t r)
+            XSOFTMAX_LAMBDA { long_row<true>(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)); });
   }
+
+  using any_softmax_row = softmax_row<A, T, true, any_row<T, const void>, any_row<T, void>>;
+
+  static constexpr auto plain_access = [](const auto& matrix, std::size_t r)
+                                           XSOFTMAX_LAMBDA { return plain_row_of<T>(matrix, r); };
+  static constexpr auto any_access = [](const auto& matrix, std::size_t r)
+                                         XSOFTMAX_LAMBDA { return row_of<T>(matrix, r); };
 
   template <bool HasTemperature, class Access>
   static XSOFTMAX_INLINE void rows(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
                                    Access&& access) noexcept {
-    using In = decltype(access(task.z, task.z_col_stride));
-    using Out = decltype(access(task.p, task.p_col_stride));
+    using In = decltype(access(task.z, 0));
+    using Out = decltype(access(task.p, 0));
     using short_row = short_row<A, T, HasTemperature, In, Out>;
     const bool is_short = task.algorithm == softmax_algorithm::automatic && task.cols <= short_row::capacity &&
                           task.store != store_kind::streaming && task.sink == -infinity<double> && reduction.usable &&
-                          (task.z != task.p || short_row::may_run_in_place(task.cols));
-    for_each_row(task, [&](const T* z, T* p) XSOFTMAX_LAMBDA {
-      const In in = access(z, task.z_col_stride);
-      const Out out = access(p, task.p_col_stride);
-      if (!is_short || !short_row::run(reduction, in, out, task.cols)) {
-        any_row<HasTemperature, In, Out>(task, reduction, in, out);
+                          (task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
+    for (std::size_t r = 0; r < task.rows; ++r) {
+      const In z = access(task.z, r);
+      const Out p = access(task.p, r);
+      if (!is_short || !short_row::run(reduction, z, p, task.cols)) {
+        long_row<HasTemperature, In, Out>(task, reduction, z, p);
       }
-    });
+    }
   }
 
   template <bool HasTemperature, class In, class Out>
-  static __attribute__((noinline)) void any_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
-                                                In z, Out p) noexcept {
+  static __attribute__((noinline)) void long_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                                 In z, Out p) noexcept {
     const std::size_t bytes = task.cols * sizeof(T);
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
-      algorithm = bytes <= reload_bytes<A, T> / 2 ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
+      const bool reload = Out::plain && bytes <= reload_bytes<A, T> / 2;
+      algorithm = reload ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
     }
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;
     const bool stream = task.store == store_kind::streaming ||

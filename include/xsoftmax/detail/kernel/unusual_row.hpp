@@ -13,8 +13,8 @@ class unusual_row {
 public:
   using Wide = math::wide_extended_exp<A, T>;
 
-  XSOFTMAX_INLINE unusual_row(const softmax_task<T>& task, const T* z, T* p)
-      : task_(task), z_{z, task.z_col_stride}, p_{p, task.p_col_stride} {}
+  XSOFTMAX_INLINE unusual_row(const softmax_task<T>& task, any_row<T, const void> z, any_row<T, void> p)
+      : task_(task), z_(z), p_(p) {}
 
   /// By the maximum (NaN passed over) of a row that is not regular.
   XSOFTMAX_NOINLINE row_state<T> classify(T largest, const math::reduction<A, T>& reduction) const {
@@ -37,10 +37,9 @@ public:
                       math::exp_format<T>::step_bits;
     const Wide term(reduction, wide, state.reference);
     row_sum<A, T> sum;
-    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
-      const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
-      sum.add(sum_terms<false, A, T>(term, z_, p_, first, last).sum, state.reference);
-    }
+    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
+      sum.add(sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum, state.reference);
+    });
     complete(state, sum, task_.sink, task_.temperature);
     return state;
   }
@@ -48,54 +47,92 @@ public:
   /// The last pass.
   XSOFTMAX_NOINLINE void finish(const row_state<T>& state, const math::reduction<A, T>& reduction) const {
     if (state.kind == row_kind::filled) {
-      fill<A, T>(p_, task_.cols, state.value);
+      fill(state.value);
     } else if (state.kind == row_kind::ties) {
       share_among_ties(state);
     } else {
       const wide_reduction wide(task_.temperature);
       const Wide term(reduction, wide, state.reference);
       const normaliser<A, T> normalise(state.sum);
-      transform<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return normalise(term(x)); }, z_, p_, task_.cols);
+      write_row<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return normalise(term(x)); }, z_, p_, task_.cols, false);
     }
   }
 
   /// T = 0, the limit of small temperatures: all weight on the first maximum, or on the sink if that is above it.
   XSOFTMAX_NOINLINE void one_hot() const {
     const T largest = maximum<A, T>(z_, 0, task_.cols);
-    if (largest == infinity<T> || contains_nan<A, T>(z_, task_.cols)) {
-      fill<A, T>(p_, task_.cols, not_a_number<T>);
+    if (largest == infinity<T> || contains_nan()) {
+      fill(not_a_number<T>);
       return;
     }
     if (largest == -infinity<T>) {
-      fill<A, T>(p_, task_.cols, masked());
+      fill(masked());
       return;
     }
-    std::size_t first = 0;
-    while (*z_.at(first) != largest) {
-      ++first;
-    }
-    fill<A, T>(p_, task_.cols, T{});
-    if (!(task_.sink > static_cast<double>(largest))) {
-      *p_.at(first) = T{1};
-    }
+    bool found = task_.sink > static_cast<double>(largest);
+    rewrite([&](T x) XSOFTMAX_LAMBDA {
+      const bool first = !found && x == largest;
+      found = found || first;
+      return first ? T{1} : T{};
+    });
   }
 
 private:
+  /// body(elements, count) for each block.
+  template <class Body>
+  XSOFTMAX_INLINE void for_each_block(Body&& body) const {
+    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+      block_buffer<T> room;
+      body(z_.template block<A>(first, last, room), last - first);
+    });
+  }
+
+  /// p_i = value(z_i), one by one in order.
+  template <class Value>
+  XSOFTMAX_INLINE void rewrite(Value&& value) const {
+    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+      block_buffer<T> z_room;
+      block_buffer<T> p_room;
+      const contiguous_row<const T> z = z_.template block<A>(first, last, z_room);
+      const contiguous_row<T> p = p_.target(first, p_room);
+      for (std::size_t i = 0; i < last - first; ++i) {
+        *p.at(i) = value(*z.at(i));
+      }
+      p_.template commit<A>(first, last, p_room);
+    });
+  }
+
+  XSOFTMAX_INLINE void fill(T value) const {
+    rewrite([&](T) XSOFTMAX_LAMBDA { return value; });
+  }
+
+  XSOFTMAX_INLINE bool contains_nan() const {
+    bool found = false;
+    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
+      for (std::size_t i = 0; i < n; ++i) {
+        found = found || *z.at(i) != *z.at(i);
+      }
+    });
+    return found;
+  }
+
   /// What a row without a number above -inf gives.
   XSOFTMAX_INLINE T masked() const {
     const bool zero = task_.masked_row == masked_row_policy::zero || task_.sink != -infinity<double>;
-    return zero && !contains_nan<A, T>(z_, task_.cols) ? T{} : not_a_number<T>;
+    return zero && !contains_nan() ? T{} : not_a_number<T>;
   }
 
   /// Only elements equal to the maximum count in the sum, 1 each, and the sink with exp((sink - maximum) / T).
   XSOFTMAX_INLINE row_state<T> ties(T largest) const {
-    if (contains_nan<A, T>(z_, task_.cols)) {
+    if (contains_nan()) {
       return filled_row(not_a_number<T>);
     }
     std::size_t count = 0;
-    for (std::size_t i = 0; i < task_.cols; ++i) {
-      count += *z_.at(i) == largest ? 1u : 0u;
-    }
+    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
+      for (std::size_t i = 0; i < n; ++i) {
+        count += *z.at(i) == largest ? 1u : 0u;
+      }
+    });
     row_state<T> state;
     state.kind = row_kind::ties;
     state.value = largest;
@@ -107,18 +144,17 @@ private:
   }
 
   XSOFTMAX_INLINE void share_among_ties(const row_state<T>& state) const {
-    for (std::size_t i = 0; i < task_.cols; ++i) {
-      const T x = *z_.at(i);
+    rewrite([&](T x) XSOFTMAX_LAMBDA {
       if (x == state.value) {
-        *p_.at(i) = static_cast<T>(1.0 / state.sum.high);
-      } else if (sizeof(T) == 4 || x == -infinity<T>) {
-        *p_.at(i) = T{};
-      } else {
-        // The next double or two can still have a subnormal share.
-        const double weight = exp_of_gap(static_cast<double>(x), static_cast<double>(state.value));
-        *p_.at(i) = static_cast<T>(weight / state.sum.high);
+        return static_cast<T>(1.0 / state.sum.high);
       }
-    }
+      if (sizeof(T) == 4 || x == -infinity<T>) {
+        return T{};
+      }
+      // The next double or two can still have a subnormal share.
+      const double weight = exp_of_gap(static_cast<double>(x), static_cast<double>(state.value));
+      return static_cast<T>(weight / state.sum.high);
+    });
   }
 
   /// exp((x - largest) / T), where the difference is exact or the quotient beyond the range of double. The quotient's
@@ -137,8 +173,8 @@ private:
   }
 
   const softmax_task<T>& task_;
-  strided_row<const T> z_;
-  strided_row<T> p_;
+  any_row<T, const void> z_;
+  any_row<T, void> p_;
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

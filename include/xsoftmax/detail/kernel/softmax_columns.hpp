@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+// Softmax down the columns of a row-major matrix, a strip of them at a time: the passes of kernel/softmax.hpp with a
+// row to each lane, hence the same bits.
+#pragma once
+
+#include <xsoftmax/detail/kernel/columns.hpp>
+#include <xsoftmax/detail/kernel/reference.hpp>
+#include <xsoftmax/detail/softmax_task.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// One strip of at most strip_rows rows.
+template <class A, class T>
+class softmax_strip {
+public:
+  XSOFTMAX_INLINE softmax_strip(const softmax_task<T>& task, const math::reduction<A, T>& reduction, std::size_t row,
+                                std::size_t rows)
+      : task_(task), reduction_(reduction), z_(static_cast<const T*>(task.z.data) + row),
+        p_(static_cast<T*>(task.p.data) + row), row_(row), rows_(rows) {}
+
+  /// state_of_row(r): the state of a row for which no guess serves. False if a row is such that the general passes must
+  /// have it; nothing has been overwritten in place then.
+  template <class State>
+  XSOFTMAX_INLINE bool run(State&& state_of_row) {
+    guess();
+    // The terms wait in p for the last pass where they stay in the cache, and p is not z.
+    stored_ = task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes &&
+              static_cast<const void*>(z_) != static_cast<const void*>(p_);
+    if (stored_) {
+      sum_rows<true>();
+    } else {
+      sum_rows<false>();
+    }
+    for (std::size_t r = 0; r < rows_; ++r) {
+      if (!settled_[r] && !adopt(r, state_of_row(row_ + r))) {
+        return false;
+      }
+    }
+    if (stored_) {
+      write<true>();
+    } else {
+      write<false>();
+    }
+    return true;
+  }
+
+private:
+  using V = batch<A, T>;
+  using Int = bits_t<T>;
+  using I = batch<A, Int>;
+  using Power = math::lane_power_bits<A, T, math::balanced_power_table>;
+  using Term = math::extended_exp<A, T, true, Power>;
+
+  /// Of a strip's terms: they share a second-level cache with the strip itself.
+  static constexpr std::size_t stored_bytes = std::size_t{1} << 20;
+
+  static constexpr std::size_t cached_bytes = std::size_t{384} << 10;
+
+  /// Each row's terms are relative to its first element's octave, as in any other way over a row.
+  XSOFTMAX_INLINE void guess() {
+    for (std::size_t r = 0; r < strip_rows<T>; ++r) {
+      const T first = r < rows_ ? z_[r] : T{};
+      refer(r, task_.temperature == 1.0 ? guessed_reference<false>(reduction_, first)
+                                        : guessed_reference<true>(reduction_, first));
+    }
+  }
+
+  XSOFTMAX_INLINE void refer(std::size_t r, std::int64_t reference) {
+    using Bits = std::make_unsigned_t<Int>;
+    reference_[r] = reference;
+    power_[r] =
+        static_cast<Int>(static_cast<Bits>(math::octave_bias<T> - reference) << math::exp_format<T>::fraction_bits);
+    lowest_[r] = Term::lowest_logit(reduction_, reference);
+    highest_[r] = Term::highest_logit(reduction_, reference);
+  }
+
+  /// False if the state is of a kind that has no place here.
+  XSOFTMAX_INLINE bool adopt(std::size_t r, const row_state<T>& state) {
+    if (state.kind == row_kind::filled) {
+      reciprocal_high_[r] = state.value;
+      reciprocal_low_[r] = state.value;
+      return true;
+    }
+    stored_ = stored_ && reference_[r] == state.reference;
+    refer(r, state.reference);
+    set_sum(r, state.sum);
+    return state.kind == row_kind::regular;
+  }
+
+  XSOFTMAX_INLINE void set_sum(std::size_t r, double_pair sum) {
+    const reciprocal<T> inverse = normaliser<A, T>::reciprocal_of(sum);
+    reciprocal_high_[r] = inverse.high;
+    reciprocal_low_[r] = inverse.low;
+  }
+
+  /// What the loops read, copied to where no store can reach it: the compiler keeps it in registers.
+  struct access {
+    const T* z;
+    T* p;
+    std::ptrdiff_t z_stride;
+    std::ptrdiff_t p_stride;
+    std::size_t cols;
+    std::size_t rows;
+    bool prefetches; ///< is the matrix larger than a second-level cache?
+    math::reducer<A, T, true> reduce;
+
+    XSOFTMAX_INLINE explicit access(const softmax_strip& s)
+        : z(s.z_), p(s.p_), z_stride(s.task_.z.col_stride), p_stride(s.task_.p.col_stride), cols(s.task_.cols),
+          rows(s.rows_), prefetches(s.task_.cols * s.task_.rows * sizeof(T) > cached_bytes), reduce(s.reduction_) {}
+
+    /// Elements i of all rows.
+    XSOFTMAX_INLINE contiguous_row<const T> in(std::size_t i) const {
+      return {z + static_cast<std::ptrdiff_t>(i) * z_stride};
+    }
+
+    XSOFTMAX_INLINE contiguous_row<T> out(std::size_t i) const {
+      return {p + static_cast<std::ptrdiff_t>(i) * p_stride};
+    }
+
+    /// Asks for the lines of a chunk some elements ahead, which a stride of pages hides from the processor's own
+    /// prefetching.
+    template <int Write>
+    XSOFTMAX_INLINE void prefetch(const T* chunk, std::ptrdiff_t stride, std::size_t i) const {
+      constexpr std::size_t ahead = 2 * virtual_lanes<T>;
+      if (prefetches && i + ahead < cols) {
+        const T* const next = chunk + static_cast<std::ptrdiff_t>(ahead) * stride;
+        for (std::size_t k = 0; k < strip_chunk<A, T>; k += 64 / sizeof(T)) {
+          __builtin_prefetch(next + k, Write, 2);
+        }
+      }
+    }
+  };
+
+  /// The terms of elements i of the rows from r on.
+  template <class Extent>
+  XSOFTMAX_INLINE auto terms(const access& a, std::size_t i, std::size_t r, Extent extent) const {
+    a.template prefetch<0>(a.in(i).at(r), a.z_stride, i);
+    auto x = load_chunk<A, T>(a.in(i), r, extent, -infinity<T>);
+    unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
+      const std::size_t first = r + decltype(b)::value * lanes<A, T>;
+      V& v = x.v[decltype(b)::value];
+      v = Term(a.reduce, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
+               native<A>::load(highest_ + first))
+              .clamped(v);
+    });
+    return x;
+  }
+
+  /// The first pass: the sums of all rows, and which of them a guess served. Bounds as in short_row.
+  template <bool Store>
+  __attribute__((noinline)) void sum_rows() {
+    const access a(*this);
+    column_sum<A, T> block;
+    row_sum<A, T> sum[strip_rows<T>];
+    const bool one_block = task_.cols <= block_size<T> && task_.sink == -infinity<double>;
+    const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
+    for (std::size_t r = 0; r < rows_; ++r) {
+      settled_[r] = reduction_.usable;
+    }
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
+      sum_strip(block, first, last, a.rows, [&](std::size_t i, std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+        const auto e = terms(a, i, r, extent);
+        if constexpr (Store) {
+          a.template prefetch<1>(a.out(i).at(r), a.p_stride, i);
+          store_chunk<A, false, T>(a.out(i), r, extent, e);
+        }
+        return e;
+      });
+      for (std::size_t r = 0; r < rows_; ++r) {
+        const double_pair total = block.total(r);
+        settled_[r] = settled_[r] && total.high < ceiling;
+        if (!settled_[r]) {
+          continue;
+        }
+        if (one_block) {
+          settle(r, total);
+        } else {
+          sum[r].add(total, reference_[r]);
+        }
+      }
+    }
+    if (!one_block) {
+      for (std::size_t r = 0; r < rows_; ++r) {
+        if (settled_[r]) {
+          settle(r, sum[r]);
+        }
+      }
+    }
+  }
+
+  /// Is S large enough that no term was cut off that counts?
+  XSOFTMAX_INLINE bool is_high_enough(double_pair total) const {
+    return total.high >= power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(task_.cols);
+  }
+
+  XSOFTMAX_INLINE void settle(std::size_t r, double_pair total) {
+    settled_[r] = is_high_enough(total);
+    if (settled_[r]) {
+      set_sum(r, total);
+    }
+  }
+
+  XSOFTMAX_INLINE void settle(std::size_t r, row_sum<A, T>& sum) {
+    settled_[r] = !sum.empty() && is_high_enough(sum.value(reference_[r]));
+    if (settled_[r]) {
+      row_state<T> state;
+      state.reference = reference_[r];
+      complete(state, sum, task_.sink, task_.temperature);
+      adopt(r, state);
+    }
+  }
+
+  /// The last pass.
+  template <bool Stored>
+  __attribute__((noinline)) void write() const {
+    const access a(*this);
+    for (std::size_t i = 0; i < a.cols; ++i) {
+      for_each_strip_chunk<A, T>(a.rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+        a.template prefetch<1>(a.out(i).at(r), a.p_stride, i);
+        auto e = stored_terms<Stored>(a, i, r, extent);
+        unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
+          const std::size_t first = r + decltype(b)::value * lanes<A, T>;
+          V& v = e.v[decltype(b)::value];
+          v = normaliser<A, T>(native<A>::load(reciprocal_high_ + first), native<A>::load(reciprocal_low_ + first))(v);
+        });
+        store_chunk<A, false, T>(a.out(i), r, extent, e);
+      });
+    }
+  }
+
+  template <bool Stored, class Extent>
+  XSOFTMAX_INLINE auto stored_terms(const access& a, std::size_t i, std::size_t r, Extent extent) const {
+    if constexpr (Stored) {
+      return load_chunk<A, T>(a.out(i), r, extent, T{});
+    } else {
+      return terms(a, i, r, extent);
+    }
+  }
+
+  const softmax_task<T>& task_;
+  const math::reduction<A, T>& reduction_;
+  const T* z_;
+  T* p_;
+  std::size_t row_;
+  std::size_t rows_;
+  bool stored_ = false; ///< does p hold the terms?
+  std::int64_t reference_[strip_rows<T>];
+  alignas(64) Int power_[strip_rows<T>];
+  alignas(64) T lowest_[strip_rows<T>];
+  alignas(64) T highest_[strip_rows<T>];
+  alignas(64) T reciprocal_high_[strip_rows<T>] = {};
+  alignas(64) T reciprocal_low_[strip_rows<T>] = {};
+  bool settled_[strip_rows<T>] = {}; ///< is the reciprocal known?
+};
+
+/// Do the rows of both matrices lie side by side, element by element?
+template <class T>
+XSOFTMAX_INLINE bool are_columns(const softmax_task<T>& task) {
+  return task.z.row_stride == 1 && task.p.row_stride == 1 && task.rows > 1 && task.z.format == storage_format::native &&
+         task.p.format == storage_format::native;
+}
+
+/// All rows, strip by strip. state_of_row(r): the state of a row for which no guess serves; run_row(r): the whole row.
+template <class A, class T, class State, class Row>
+XSOFTMAX_INLINE void softmax_columns(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                     State&& state_of_row, Row&& run_row) {
+  for (std::size_t first = 0; first < task.rows; first += strip_rows<T>) {
+    const std::size_t rows = task.rows - first < strip_rows<T> ? task.rows - first : strip_rows<T>;
+    softmax_strip<A, T> strip(task, reduction, first, rows);
+    if (!strip.run(state_of_row)) {
+      for (std::size_t r = first; r < first + rows; ++r) {
+        run_row(r);
+      }
+    }
+  }
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Columns of a row-major matrix: the bits of the same rows laid out side by side.
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "../support/catch.hpp"
+#include "../support/kernels_once.hpp"
+#include "../support/rows.hpp"
+#include "../support/softmax_checks.hpp"
+
+namespace xs = xsoftmax;
+using namespace xsoftmax::test;
+
+namespace {
+
+/// `rows` rows of n logits, of every kind by turns, some with a NaN, a +inf or nothing but -inf.
+template <class T>
+std::vector<std::vector<T>> mixed_rows(std::size_t rows, std::size_t n, std::uint64_t seed, bool plain_kinds_only) {
+  generator random(seed);
+  std::vector<std::vector<T>> z(rows);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const row_kind kind = plain_kinds_only ? (r % 3 == 0 ? row_kind::masked : row_kind::normal)
+                                           : row_kinds[random.below(std::size(row_kinds))];
+    z[r] = make_row<T>(kind, n, random.next());
+    if (n != 0 && random.below(8) == 0) {
+      using limits = std::numeric_limits<T>;
+      switch (random.below(3)) {
+      case 0:
+        z[r][random.below(n)] = limits::quiet_NaN();
+        break;
+      case 1:
+        z[r][random.below(n)] = limits::infinity();
+        break;
+      default:
+        z[r].assign(n, -limits::infinity());
+      }
+    }
+  }
+  return z;
+}
+
+/// Element i of row r lies at i * stride + r.
+template <class T>
+std::vector<T> as_columns(const std::vector<std::vector<T>>& rows, std::size_t n, std::size_t stride, T between) {
+  std::vector<T> matrix(n * stride, between);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (std::size_t i = 0; i < n; ++i) {
+      matrix[i * stride + r] = rows[r][i];
+    }
+  }
+  return matrix;
+}
+
+template <class Arch, class T>
+void expect_row_bits(findings& found, const std::vector<std::vector<T>>& rows, std::size_t n,
+                     const xs::softmax_options& options, std::size_t padding, std::size_t offset) {
+  const std::size_t stride = rows.size() + padding;
+  const auto view = [&](auto* data) { return xs::matrix_view(data, n, rows.size(), stride).transposed(); };
+  // The first rows are left out when there is an offset: the strips then begin in the middle of a line.
+  std::vector<T> z = as_columns(rows, n, stride, std::numeric_limits<T>::quiet_NaN());
+  z.insert(z.begin(), offset, T(3));
+  std::vector<T> p(z.size(), T(-7));
+  const std::vector<T> before = z;
+  xs::softmax<Arch>(view(static_cast<const T*>(z.data() + offset)), view(p.data() + offset), options);
+  found.expect(first_difference(before.data(), z.data(), z.size()) == z.size(), [] { return "the input changed"; });
+  xs::softmax<Arch>(view(z.data() + offset), view(z.data() + offset), options);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const std::vector<T> expected = probabilities<Arch>(rows[r], options);
+    std::vector<T> column(n);
+    std::vector<T> in_place(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      column[i] = p[offset + i * stride + r];
+      in_place[i] = z[offset + i * stride + r];
+    }
+    const std::string where = "row " + std::to_string(r) + " of " + std::to_string(rows.size());
+    expect_same_bits(found, expected.data(), column.data(), where, rows[r], options);
+    expect_same_bits(found, expected.data(), in_place.data(), where + ", in place", rows[r], options);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t r = rows.size(); r < stride; ++r) {
+      found.expect(p[offset + i * stride + r] == T(-7), [] { return "an element between the rows was written"; });
+    }
+  }
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("softmax: columns have the bits of rows", "[softmax][columns][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  std::uint64_t seed = 1;
+  for (const std::size_t rows :
+       {1u, 2u, 3u, 4u, 7u, 8u, 15u, 16u, 17u, 31u, 33u, 63u, 64u, 65u, 127u, 128u, 129u, 300u}) {
+    for (const std::size_t n : {0u, 1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 48u, 100u}) {
+      for (const bool plain : {true, false}) {
+        ++seed;
+        const auto z = mixed_rows<T>(rows, n, seed, plain);
+        expect_row_bits<Arch>(found, z, n, {}, seed % 3, seed % 5);
+        expect_row_bits<Arch>(found, z, n, {.temperature = 0.7, .masked_row = xs::masked_row_policy::zero}, 0, 1);
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax: columns of several blocks, with sinks and every algorithm",
+                        "[softmax][columns][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  std::uint64_t seed = 1000;
+  for (const std::size_t rows : {3u, 40u}) {
+    for (const std::size_t n : {100u, 2047u, 2049u, 4500u}) {
+      for (const double temperature : {1.0, 3.0, 1e-300, 1e300, 0.0}) {
+        ++seed;
+        const auto z = mixed_rows<T>(rows, n, seed, seed % 2 == 0);
+        xs::softmax_options options{.temperature = temperature, .algorithm = algorithms[seed % std::size(algorithms)]};
+        expect_row_bits<Arch>(found, z, n, options, 1, 0);
+        for (const double sink : {0.0, -50.0, 200.0, 1e30}) {
+          options.sink = sink;
+          expect_row_bits<Arch>(found, z, n, options, 0, 0);
+        }
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}

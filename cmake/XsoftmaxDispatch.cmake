@@ -20,7 +20,7 @@ endfunction()
 # xsoftmax_arch_flags(ARCH OUT): the instruction set of a tag (runtime: the baseline), starting from the baseline whatever
 # -march the build has.
 function(xsoftmax_arch_flags arch out)
-  set(avx2 -march=x86-64 -mavx2 -mfma)
+  set(avx2 -march=x86-64 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl)
   if(arch STREQUAL "avx2")
     set(flags ${avx2})

@@ -22,19 +22,24 @@ function(xsoftmax_best_arch out)
   set(${out} ${XSOFTMAX_BEST_ARCH} PARENT_SCOPE)
 endfunction()
 
-# xsoftmax_add_arch_objects(NAME SOURCE): SOURCE compiled once per architecture, each with that architecture's flags and
-# -DXSOFTMAX_TARGET_ARCH=tag, headers only. Linking NAME brings all of the objects.
+# xsoftmax_add_arch_object(NAME SUFFIX ARCH SOURCE [OPTIONS...]): SOURCE compiled with the flags of ARCH, then OPTIONS, and
+# -DXSOFTMAX_TARGET_ARCH=ARCH, headers only. Linking NAME brings the object, which is NAME_SUFFIX.
+function(xsoftmax_add_arch_object name suffix arch source)
+  xsoftmax_kernel_flags(kernel_flags)
+  xsoftmax_arch_flags(${arch} arch_flags)
+  add_library(${name}_${suffix} OBJECT ${source})
+  target_link_libraries(${name}_${suffix} PRIVATE xsoftmax::xsoftmax xsoftmax_warnings)
+  target_compile_definitions(${name}_${suffix} PRIVATE XSOFTMAX_TARGET_ARCH=${arch})
+  target_compile_options(${name}_${suffix} PRIVATE ${arch_flags} ${kernel_flags} ${ARGN})
+  target_sources(${name} INTERFACE $<TARGET_OBJECTS:${name}_${suffix}>)
+endfunction()
+
+# xsoftmax_add_arch_objects(NAME SOURCE): SOURCE compiled once per architecture; linking NAME brings all of the objects.
 function(xsoftmax_add_arch_objects name source)
   add_library(${name} INTERFACE)
   xsoftmax_known_archs(archs)
-  xsoftmax_kernel_flags(kernel_flags)
   foreach(arch IN LISTS archs)
-    xsoftmax_arch_flags(${arch} arch_flags)
-    add_library(${name}_${arch} OBJECT ${source})
-    target_link_libraries(${name}_${arch} PRIVATE xsoftmax::xsoftmax xsoftmax_warnings)
-    target_compile_definitions(${name}_${arch} PRIVATE XSOFTMAX_TARGET_ARCH=${arch})
-    target_compile_options(${name}_${arch} PRIVATE ${arch_flags} ${kernel_flags})
-    target_sources(${name} INTERFACE $<TARGET_OBJECTS:${name}_${arch}>)
+    xsoftmax_add_arch_object(${name} ${arch} ${arch} ${source})
   endforeach()
 endfunction()
 

@@ -15,7 +15,7 @@ struct sse2 {
   static constexpr const char* name = "sse2";
 };
 
-/// AVX2 with FMA.
+/// AVX2 with FMA, and with F16C for float16 where the flags have it.
 struct avx2 {
   static constexpr const char* name = "avx2";
 };

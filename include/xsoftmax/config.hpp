@@ -15,6 +15,11 @@
     "xsoftmax: -fassociative-math and -freciprocal-math are not supported: the order of every sum is part of the result"
 #endif
 
+// The compiler's own binary16. (g++ before 13 has it in C++ for x86 only, but defines the macro everywhere.)
+#if defined(__FLT16_MANT_DIG__) && (defined(__clang__) || __GNUC__ >= 13 || defined(__x86_64__))
+#define XSOFTMAX_COMPILER_FLOAT16 _Float16
+#endif
+
 /// Forced inlining: a function that is never emitted cannot be merged by the linker with a copy built for another
 /// architecture.
 #define XSOFTMAX_INLINE inline __attribute__((always_inline))

@@ -10,6 +10,7 @@
 
 #include <Eigen/Core>
 #include <cstdlib>
+#include <xsoftmax/half.hpp>
 #include <xsoftmax/view.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
@@ -53,6 +54,17 @@ auto view_of_eigen(Object& x) {
 }
 
 } // namespace detail
+
+/// Eigen's half-precision scalars.
+template <>
+struct storage_traits<Eigen::half> {
+  static constexpr storage_format format = storage_format::float16;
+};
+
+template <>
+struct storage_traits<Eigen::bfloat16> {
+  static constexpr storage_format format = storage_format::bfloat16;
+};
 
 /// Eigen objects with direct access. As everywhere in Eigen the elements of a const object are const, be it a Map or a
 /// Block; a temporary Map, Ref, Block or Transpose may be an output, a temporary Matrix or Array may not.

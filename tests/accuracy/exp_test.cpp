@@ -3,7 +3,6 @@
 // relative error of the extended exponential.
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -12,11 +11,11 @@
 #include <mpfr.h>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "../support/all_floats.hpp"
 #include "../support/catch.hpp"
 #include "../support/findings.hpp"
 #include "../support/math_probe.hpp"
@@ -186,17 +185,10 @@ TEST_CASE("exp, float: all 2^32 arguments", "[exp][accuracy][.exhaustive]") {
   std::vector<worst_exp<float>> worst(probes.size());
   findings found;
   std::mutex mutex;
-  std::atomic<std::uint32_t> next{0};
-  constexpr std::uint32_t blocks = 1u << 14;
-  constexpr std::uint32_t block = 1u << 18;
-  const auto work = [&] {
+  for_all_floats([&](const auto& next) {
     std::vector<worst_exp<float>> mine(probes.size());
     findings seen;
-    std::vector<float> x(block);
-    for (std::uint32_t b = next++; b < blocks; b = next++) {
-      for (std::uint32_t i = 0; i < block; ++i) {
-        x[i] = std::bit_cast<float>(b * block + i);
-      }
+    for (std::vector<float> x; next(x);) {
       measure(probes, x, mine, seen);
     }
     const std::scoped_lock lock(mutex);
@@ -204,14 +196,7 @@ TEST_CASE("exp, float: all 2^32 arguments", "[exp][accuracy][.exhaustive]") {
       worst[a].add(mine[a].error, mine[a].x);
     }
     found.expect(seen.failures() == 0, [&] { return seen.text(); });
-  };
-  std::vector<std::thread> threads;
-  for (unsigned t = 0; t < std::max(2u, std::thread::hardware_concurrency()); ++t) {
-    threads.emplace_back(work);
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
+  });
   report(probes, worst);
   XSOFTMAX_CHECK_FINDINGS(found);
 }

@@ -7,17 +7,33 @@
 #include <type_traits>
 #include <utility>
 #include <xsoftmax/arch.hpp>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace xsoftmax::test {
+
+#if defined(__x86_64__)
+
+/// By CPUID, since clang's __builtin_cpu_supports has not always known it.
+inline bool has_f16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+#endif
 
 /// Can this processor run kernels for Arch?
 template <class Arch>
 bool runnable() {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<Arch, arch::avx2>) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   } else if constexpr (std::is_same_v<Arch, arch::avx512>) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+    return runnable<arch::avx2>() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl");
   }

@@ -320,3 +320,31 @@ TEST_CASE("eigen: what is const, what owns, what is a row", "[eigen][unit]") {
   STATIC_REQUIRE_FALSE(xs::detail::eigen_direct_access<Gathered>);
   STATIC_REQUIRE_FALSE(xs::detail::eigen_object<std::vector<float>>);
 }
+
+TEST_CASE("eigen: half and bfloat16 are elements, with our bits", "[eigen][half][unit]") {
+  STATIC_REQUIRE(xs::storage_traits<Eigen::half>::format == xs::storage_format::float16);
+  STATIC_REQUIRE(xs::storage_traits<const Eigen::bfloat16>::format == xs::storage_format::bfloat16);
+  STATIC_REQUIRE(std::is_same_v<xs::compute_type_t<Eigen::half>, float>);
+  STATIC_REQUIRE(std::is_same_v<xs::compute_type_t<const Eigen::bfloat16>, float>);
+
+  // Finite numbers and infinities to float, and every float halfway between two of them back.
+  const auto disagreements = []<class Theirs, class Ours>(Theirs, Ours) {
+    int count = 0;
+    for (std::uint32_t pattern = 0; pattern < 1u << 16; ++pattern) {
+      const auto ours = Ours::from_bits(static_cast<std::uint16_t>(pattern));
+      const float x = ours;
+      if (x != x) {
+        continue;
+      }
+      count += bits(static_cast<float>(std::bit_cast<Theirs>(ours))) == bits(x) ? 0 : 1;
+      const auto next = Ours::from_bits(static_cast<std::uint16_t>(pattern + 1));
+      const float halfway = x + (next - x) / 2;
+      if (halfway == halfway) {
+        count += std::bit_cast<std::uint16_t>(Theirs(halfway)) == Ours(halfway).bits() ? 0 : 1;
+      }
+    }
+    return count;
+  };
+  CHECK(disagreements(Eigen::half(), xs::float16()) == 0);
+  CHECK(disagreements(Eigen::bfloat16(), xs::bfloat16()) == 0);
+}

@@ -2,6 +2,7 @@
 // Known answers, temperatures, magnitudes, flush-to-zero and sums.
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <string>
@@ -12,6 +13,7 @@
 #endif
 
 #include "../support/catch.hpp"
+#include "../support/flushing.hpp"
 #include "../support/rows.hpp"
 #include "../support/softmax_checks.hpp"
 
@@ -49,22 +51,6 @@ const std::vector<known_answer>& known_answers() {
   };
   return answers;
 }
-
-/// Sets flush-to-zero (and denormals-are-zero) for a scope.
-#if defined(__SSE__)
-class flushing {
-public:
-  explicit flushing(unsigned bits) : before_(_mm_getcsr()) { _mm_setcsr(before_ | bits); }
-
-  flushing(const flushing&) = delete;
-  flushing& operator=(const flushing&) = delete;
-
-  ~flushing() { _mm_setcsr(before_); }
-
-private:
-  unsigned before_;
-};
-#endif
 
 } // namespace
 
@@ -327,8 +313,6 @@ TEMPLATE_LIST_TEST_CASE("softmax: flush-to-zero takes subnormal results and noth
   if (!runnable<Arch>()) {
     return;
   }
-  constexpr unsigned flush_to_zero = 0x8000;
-  constexpr unsigned denormals_are_zero = 0x0040;
   findings found;
   std::size_t flushed = 0;
   for (const row_kind kind : row_kinds) {
@@ -345,7 +329,7 @@ TEMPLATE_LIST_TEST_CASE("softmax: flush-to-zero takes subnormal results and noth
             flushed += std::fpclassify(x) == FP_SUBNORMAL ? 1 : 0;
             x = std::fpclassify(x) == FP_SUBNORMAL ? T(0) : x;
           }
-          for (const unsigned mode : {flush_to_zero, flush_to_zero | denormals_are_zero}) {
+          for (const std::uint64_t mode : {flush_to_zero, flush_to_zero | denormals_are_zero}) {
             std::vector<T> p(n);
             {
               const flushing scope(mode);

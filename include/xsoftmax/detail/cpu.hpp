@@ -34,9 +34,10 @@ constexpr bool runs(arch::neon64, const cpu_registers&) {
 } // part of AArch64
 
 constexpr bool runs(arch::avx2, const cpu_registers& cpu) {
-  // All that -mavx2 -mfma lets a compiler use: SSE3, SSSE3, FMA, SSE4.1, SSE4.2, POPCNT, AVX; OSXSAVE makes XCR0
-  // readable.
-  constexpr std::uint32_t leaf1 = 1U << 0 | 1U << 9 | 1U << 12 | 1U << 19 | 1U << 20 | 1U << 23 | 1U << 28 | 1U << 27;
+  // All that -mavx2 -mfma -mf16c lets a compiler use: SSE3, SSSE3, FMA, SSE4.1, SSE4.2, POPCNT, AVX, F16C (every
+  // processor with AVX2 has it); OSXSAVE makes XCR0 readable.
+  constexpr std::uint32_t leaf1 =
+      1U << 0 | 1U << 9 | 1U << 12 | 1U << 19 | 1U << 20 | 1U << 23 | 1U << 28 | 1U << 29 | 1U << 27;
   constexpr std::uint32_t leaf7 = 1U << 5;           // AVX2
   constexpr std::uint64_t state = 1U << 1 | 1U << 2; // XMM, upper halves of YMM
   return cpu.max_leaf >= 7 && has_bits(cpu.leaf1_ecx, leaf1) && has_bits(cpu.leaf7_ebx, leaf7) &&
@@ -44,11 +45,9 @@ constexpr bool runs(arch::avx2, const cpu_registers& cpu) {
 }
 
 constexpr bool runs(arch::avx512, const cpu_registers& cpu) {
-  constexpr std::uint32_t leaf1 = 1U << 29; // F16C, which -mavx512f implies for some compilers
   constexpr std::uint32_t leaf7 = 1U << 16 | 1U << 17 | 1U << 28 | 1U << 30 | 1U << 31; // F, DQ, CD, BW, VL
   constexpr std::uint64_t state = 1U << 5 | 1U << 6 | 1U << 7; // mask registers, upper halves of ZMM, ZMM16 to 31
-  return runs(arch::avx2{}, cpu) && has_bits(cpu.leaf1_ecx, leaf1) && has_bits(cpu.leaf7_ebx, leaf7) &&
-         has_bits(cpu.xcr0, state);
+  return runs(arch::avx2{}, cpu) && has_bits(cpu.leaf7_ebx, leaf7) && has_bits(cpu.xcr0, state);
 }
 
 /// The registers of this machine.

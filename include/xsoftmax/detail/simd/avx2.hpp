@@ -186,6 +186,75 @@ struct avx2 {
 
   /// Makes streamed stores visible before any later store.
   static XSOFTMAX_INLINE void fence() { _mm_sfence(); }
+
+  // Halves: the bits of the scalar conversions in half.hpp, NaN included. F16C does the same under any MXCSR:
+  // VCVTPH2PS ignores denormals-are-zero and VCVTPS2PH flush-to-zero; a float that is subnormal, which
+  // denormals-are-zero makes 0, rounds to 0 as a float16 anyway. The rounding is named in the instruction.
+
+  /// Eight float16 as float, exactly.
+  static XSOFTMAX_INLINE F load_float16(const std::uint16_t* p) {
+#if defined(__F16C__)
+    return F(_mm256_cvtph_ps(load_128(p)));
+#else
+    return F(_mm256_insertf128_ps(_mm256_castps128_ps256(sse2::load_float16(p)), sse2::load_float16(p + 4), 1));
+#endif
+  }
+
+  /// Eight bfloat16 as float, exactly: the load duplicates all eight, one shuffle puts each lane's own between zeros.
+  static XSOFTMAX_INLINE F load_bfloat16(const std::uint16_t* p) {
+    const __m256i both = _mm256_broadcastsi128_si256(load_128(p));
+    const __m256i place = _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7, //
+                                           -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
+    return F(_mm256_castsi256_ps(_mm256_shuffle_epi8(both, place)));
+  }
+
+  /// Rounds to nearest even.
+  static XSOFTMAX_INLINE void store_float16(std::uint16_t* p, F v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_float16(v));
+  }
+
+  static XSOFTMAX_INLINE void store_bfloat16(std::uint16_t* p, F v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bfloat16(v));
+  }
+
+  /// Past the caches; p is aligned to the 16 bytes.
+  static XSOFTMAX_INLINE void stream_float16(std::uint16_t* p, F v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), to_float16(v));
+  }
+
+  static XSOFTMAX_INLINE void stream_bfloat16(std::uint16_t* p, F v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), to_bfloat16(v));
+  }
+
+  static XSOFTMAX_INLINE __m128i to_float16(F v) {
+#if defined(__F16C__)
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    return _mm_unpacklo_epi64(sse2::to_float16(sse2::F(_mm256_castps256_ps128(v))),
+                              sse2::to_float16(sse2::F(_mm256_extractf128_ps(v, 1))));
+#endif
+  }
+
+  /// Nine instructions, ten micro-operations where a blend is two.
+  static XSOFTMAX_INLINE __m128i to_bfloat16(F v) {
+    const __m256i x = _mm256_castps_si256(v);
+    // Just under half a unit, and the rest where that leaves an odd tie.
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(x, _mm256_set1_epi32(0x7FFF)), odd);
+    const __m256i quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x00400000));
+    const __m256 result =
+        _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    // The upper halves of each half's lanes, then of both halves.
+    const __m256i upper = _mm256_setr_epi8(2, 3, 6, 7, 10, 11, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, //
+                                           2, 3, 6, 7, 10, 11, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i gathered = _mm256_shuffle_epi8(_mm256_castps_si256(result), upper);
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(gathered, _MM_SHUFFLE(3, 1, 2, 0)));
+  }
+
+private:
+  static XSOFTMAX_INLINE __m128i load_128(const std::uint16_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

@@ -170,6 +170,50 @@ struct neon64 {
   }
 
   static XSOFTMAX_INLINE void fence() {}
+
+  // Halves: the bits of the scalar conversions in half.hpp, NaN included. The instructions for float16 heed no flag but
+  // the ones for alternative half precision and default NaNs; FPCR.FZ makes 0 of a subnormal float alone, which rounds
+  // to 0 as a float16 anyway.
+
+  /// Four float16 as float, exactly.
+  static XSOFTMAX_INLINE F load_float16(const std::uint16_t* p) {
+    return F(vcvt_f32_f16(vreinterpret_f16_u16(load_64(p))));
+  }
+
+  /// Four bfloat16 as float, exactly.
+  static XSOFTMAX_INLINE F load_bfloat16(const std::uint16_t* p) {
+    return F(vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(load_64(p)), 16)));
+  }
+
+  /// Rounds to nearest even.
+  static XSOFTMAX_INLINE void store_float16(std::uint16_t* p, F v) {
+    store_64(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+  }
+
+  static XSOFTMAX_INLINE void store_bfloat16(std::uint16_t* p, F v) {
+    const float32x4_t lanes = v;
+    const uint32x4_t x = vreinterpretq_u32_f32(lanes);
+    // Half a unit where the last place is odd, just under it elsewhere: a tie goes to even. The sum's upper half.
+    const uint32x4_t round = vsraq_n_u32(vdupq_n_u32(0x7FFF), vandq_u32(x, vdupq_n_u32(0x00010000)), 16);
+    const uint16x4_t rounded = vaddhn_u32(x, round);
+    const uint16x4_t quiet = vorr_u16(vshrn_n_u32(x, 16), vdup_n_u16(0x0040));
+    store_64(p, vbsl_u16(vmovn_u32(vceqq_f32(lanes, lanes)), rounded, quiet));
+  }
+
+  static XSOFTMAX_INLINE void stream_float16(std::uint16_t* p, F v) { store_float16(p, v); }
+
+  static XSOFTMAX_INLINE void stream_bfloat16(std::uint16_t* p, F v) { store_bfloat16(p, v); }
+
+private:
+  // By memcpy: the elements may be of any type of 2 bytes.
+
+  static XSOFTMAX_INLINE uint16x4_t load_64(const std::uint16_t* p) {
+    uint16x4_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+
+  static XSOFTMAX_INLINE void store_64(std::uint16_t* p, uint16x4_t v) { __builtin_memcpy(p, &v, sizeof v); }
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

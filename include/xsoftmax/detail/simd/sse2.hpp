@@ -208,6 +208,98 @@ struct sse2 {
 
   /// Makes streamed stores visible before any later store.
   static XSOFTMAX_INLINE void fence() { _mm_sfence(); }
+
+  // Halves, in integers but for sums and products that are exact and normal whatever the caller's MXCSR says about
+  // subnormal numbers. The results, NaN included, are the bits of the scalar conversions in half.hpp.
+
+  /// Four float16 as float, exactly.
+  static XSOFTMAX_INLINE F load_float16(const std::uint16_t* p) {
+    const __m128i half = _mm_unpacklo_epi16(load_64(p), _mm_setzero_si128());
+    const __m128i magnitude = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
+    const __m128i sign = _mm_slli_epi32(_mm_xor_si128(half, magnitude), 16);
+    // Normal numbers: the exponent's bias grows from 15 to 127. Infinity and NaN: the exponent goes to 255.
+    const __m128i bias = _mm_set1_epi32(112 << 23);
+    const __m128i no_number = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7BFF));
+    const __m128i rebias = _mm_add_epi32(bias, _mm_and_si128(no_number, bias));
+    const __m128i nan = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7C00));
+    const __m128i quiet = _mm_and_si128(nan, _mm_set1_epi32(0x00400000));
+    const __m128i normal = _mm_or_si128(_mm_add_epi32(_mm_slli_epi32(magnitude, 13), rebias), quiet);
+    // Subnormal numbers and 0 are multiples of 2^-24.
+    const __m128 multiple = _mm_mul_ps(_mm_cvtepi32_ps(magnitude), _mm_set1_ps(0x1p-24F));
+    const __m128i is_normal = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x03FF));
+    const __m128i result = select(is_normal, normal, _mm_castps_si128(multiple));
+    return F(_mm_castsi128_ps(_mm_or_si128(sign, result)));
+  }
+
+  /// Four bfloat16 as float, exactly: an interleaving with zeros.
+  static XSOFTMAX_INLINE F load_bfloat16(const std::uint16_t* p) {
+    return F(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), load_64(p))));
+  }
+
+  /// Rounds to nearest even.
+  static XSOFTMAX_INLINE void store_float16(std::uint16_t* p, F v) { store_64(p, to_float16(v)); }
+
+  static XSOFTMAX_INLINE void store_bfloat16(std::uint16_t* p, F v) { store_64(p, to_bfloat16(v)); }
+
+  /// Past the caches by MOVNTI, the only such store of 8 bytes, through a general register; p is aligned to them.
+  static XSOFTMAX_INLINE void stream_float16(std::uint16_t* p, F v) { stream_64(p, to_float16(v)); }
+
+  static XSOFTMAX_INLINE void stream_bfloat16(std::uint16_t* p, F v) { stream_64(p, to_bfloat16(v)); }
+
+  /// Four float16 in the lower half.
+  static XSOFTMAX_INLINE __m128i to_float16(F v) {
+    const __m128i bits = _mm_castps_si128(v);
+    const __m128i magnitude = _mm_and_si128(bits, _mm_set1_epi32(0x7FFFFFFF));
+    const __m128i sign = _mm_xor_si128(bits, magnitude);
+    // What is too small rounds to 0 as 2^-25 does, what is too large to infinity as 2^16 does; a NaN becomes 2^-25.
+    const __m128 clamped =
+        _mm_min_ps(_mm_max_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1p-25F)), _mm_set1_ps(0x1p16F));
+    const __m128i x = _mm_castps_si128(clamped);
+    // Normal results: add just under half a unit, and the rest where that leaves an odd tie.
+    const __m128i odd = _mm_and_si128(_mm_srli_epi32(x, 13), _mm_set1_epi32(1));
+    const __m128i normal =
+        _mm_srli_epi32(_mm_add_epi32(_mm_add_epi32(x, _mm_set1_epi32(0x0FFF - (112 << 23))), odd), 13);
+    // Below 2^-14 the addition of 0.5 rounds to a multiple of 2^-24.
+    const __m128i half = _mm_castps_si128(_mm_set1_ps(0.5F));
+    const __m128i multiple = _mm_sub_epi32(_mm_castps_si128(_mm_add_ps(clamped, _mm_set1_ps(0.5F))), half);
+    const __m128i is_normal = _mm_cmpgt_epi32(x, _mm_set1_epi32(0x387FFFFF));
+    const __m128i payload = _mm_and_si128(_mm_srli_epi32(magnitude, 13), _mm_set1_epi32(0x03FF));
+    const __m128i nan =
+        _mm_and_si128(_mm_castps_si128(_mm_cmpunord_ps(v, v)), _mm_or_si128(payload, _mm_set1_epi32(0x7E00)));
+    const __m128i result = _mm_or_si128(select(is_normal, normal, multiple), nan);
+    // With the sign extended, the signed packing changes nothing.
+    const __m128i lanes = _mm_or_si128(_mm_srai_epi32(sign, 16), result);
+    return _mm_packs_epi32(lanes, lanes);
+  }
+
+  /// Four bfloat16 in the lower half.
+  static XSOFTMAX_INLINE __m128i to_bfloat16(F v) {
+    const __m128i x = _mm_castps_si128(v);
+    const __m128i nan = _mm_castps_si128(_mm_cmpunord_ps(v, v));
+    const __m128i odd = _mm_and_si128(_mm_srli_epi32(x, 16), _mm_set1_epi32(1));
+    const __m128i round = _mm_andnot_si128(nan, _mm_add_epi32(odd, _mm_set1_epi32(0x7FFF)));
+    const __m128i quiet = _mm_and_si128(nan, _mm_set1_epi32(0x00400000));
+    const __m128i lanes = _mm_srai_epi32(_mm_or_si128(_mm_add_epi32(x, round), quiet), 16);
+    return _mm_packs_epi32(lanes, lanes);
+  }
+
+private:
+  /// a where the mask is set, b elsewhere.
+  static XSOFTMAX_INLINE __m128i select(__m128i mask, __m128i a, __m128i b) {
+    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+  }
+
+  static XSOFTMAX_INLINE __m128i load_64(const std::uint16_t* p) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  }
+
+  static XSOFTMAX_INLINE void store_64(std::uint16_t* p, __m128i v) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
+  }
+
+  static XSOFTMAX_INLINE void stream_64(std::uint16_t* p, __m128i v) {
+    _mm_stream_si64(reinterpret_cast<long long*>(p), _mm_cvtsi128_si64(v));
+  }
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::simd

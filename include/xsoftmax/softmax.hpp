@@ -52,9 +52,9 @@ template <class Arch = default_arch, class In, class Out>
 requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) XSOFTMAX_INLINE
     void softmax(In&& z, Out&& p, const softmax_options& options = {}) {
   detail::check_types<In, Out>();
-  using T = detail::value_of<std::remove_reference_t<In>>;
-  const matrix_view<const T> in = detail::as_matrix(as_view(z));
-  const matrix_view<T> out = detail::as_matrix(as_view(p));
+  using T = detail::compute_of<In>;
+  const matrix_view<const detail::value_of<std::remove_reference_t<In>>> in = detail::as_matrix(as_view(z));
+  const matrix_view<detail::value_of<std::remove_reference_t<Out>>> out = detail::as_matrix(as_view(p));
   const double sink = options.sink.value_or(-__builtin_inf());
   if (!detail::same_shape("softmax", "z", in, "p", out) || !detail::no_partial_overlap("softmax", "z", in, "p", out) ||
       !detail::valid_temperature("softmax", options.temperature) || !detail::valid_sink("softmax", sink)) {

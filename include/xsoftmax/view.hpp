@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <xsoftmax/detail/error.hpp>
 #include <xsoftmax/detail/storage.hpp>
+#include <xsoftmax/half.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
@@ -183,6 +184,9 @@ template <class X>
 using element_of = typename view_of<X>::element_type;
 template <class X>
 using value_of = std::remove_const_t<element_of<X>>;
+/// What is computed in.
+template <class X>
+using compute_of = compute_type_t<value_of<std::remove_reference_t<X>>>;
 
 /// One row is a matrix of one row: below the public door there are only matrices.
 template <class T>
@@ -195,18 +199,15 @@ constexpr matrix_view<T> as_matrix(matrix_view<T> m) {
   return m;
 }
 
-/// As what a view's elements are stored, for kernels that compute in T.
-template <class X>
-inline constexpr storage_format format_of = storage_format::native;
-
+/// A matrix for the kernels.
 template <class X>
 XSOFTMAX_INLINE constexpr source source_of(const matrix_view<X>& m) {
-  return {m.data(), m.row_stride(), m.col_stride(), format_of<std::remove_const_t<X>>};
+  return {m.data(), m.row_stride(), m.col_stride(), storage_traits<X>::format};
 }
 
 template <class X>
 XSOFTMAX_INLINE constexpr destination destination_of(const matrix_view<X>& m) {
-  return {m.data(), m.row_stride(), m.col_stride(), format_of<X>};
+  return {m.data(), m.row_stride(), m.col_stride(), storage_traits<X>::format};
 }
 
 template <class X>

@@ -29,6 +29,11 @@ struct contiguous_row {
 
   XSOFTMAX_INLINE T* at(std::size_t i) const { return data + i; }
 
+  XSOFTMAX_INLINE T get(std::size_t i) const { return data[i]; }
+
+  /// The row that begins `offset` further.
+  XSOFTMAX_INLINE contiguous_row from(std::ptrdiff_t offset) const { return {data + offset}; }
+
   template <class A, class Value>
   XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
     return native<A>::template load<Value>(at(i));

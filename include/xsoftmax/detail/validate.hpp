@@ -23,9 +23,12 @@ consteval void check_types() {
                 "xsoftmax: the output is a temporary container: its result would be lost");
   using InValue = value_of<std::remove_reference_t<In>>;
   using OutValue = value_of<std::remove_reference_t<Out>>;
-  static_assert(std::is_same_v<InValue, float> || std::is_same_v<InValue, double>,
-                "xsoftmax: elements must be float or double");
-  static_assert(std::is_same_v<InValue, OutValue>, "xsoftmax: input and output must have the same element type");
+  constexpr bool known = has_storage_format<InValue> && has_storage_format<OutValue>;
+  static_assert(known, "xsoftmax: elements must be float, double or a half type that xsoftmax::storage_traits knows");
+  if constexpr (known) {
+    static_assert(std::is_same_v<compute_type_t<InValue>, compute_type_t<OutValue>>,
+                  "xsoftmax: double does not mix with float or halves: input and output must be computed in one type");
+  }
 }
 
 template <class A, class B>
@@ -87,16 +90,24 @@ XSOFTMAX_NOINLINE inline void raise_overlap(const char* function, const char* in
                                             std::ptrdiff_t distance, std::size_t cols) {
   raise_mismatch(function,
                  (std::string(out_name) + " overlaps " + in_name +
-                  " without being the same: in place both must begin at the same element")
+                  " without being the same: in place both must begin at the same element and have the same type")
                      .c_str(),
                  "distance in elements", distance, "length", cols);
 }
 
 /// An output may be exactly the input or share nothing with it.
-template <class T>
-XSOFTMAX_INLINE bool no_partial_overlap(const char* function, const char* in_name, const matrix_view<const T>& in,
-                                        const char* out_name, const matrix_view<T>& out) {
+template <class In, class Out>
+XSOFTMAX_INLINE bool no_partial_overlap(const char* function, const char* in_name, const matrix_view<const In>& in,
+                                        const char* out_name, const matrix_view<Out>& out) {
   if (in.rows() == 0 || in.cols() == 0) {
+    return true;
+  }
+  if constexpr (!std::is_same_v<In, Out>) {
+    // Lattices of different types: only that they begin at the same place is sure to be an overlap.
+    if (static_cast<const void*>(in.data()) == static_cast<const void*>(out.data())) {
+      raise_overlap(function, in_name, out_name, 0, in.cols());
+      return false;
+    }
     return true;
   }
   const bool same_strides = (in.rows() == 1 || in.row_stride() == out.row_stride()) &&
@@ -106,7 +117,7 @@ XSOFTMAX_INLINE bool no_partial_overlap(const char* function, const char* in_nam
   }
   const auto distance = static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(out.data()) -
                                                     reinterpret_cast<std::intptr_t>(in.data())) /
-                        static_cast<std::ptrdiff_t>(sizeof(T));
+                        static_cast<std::ptrdiff_t>(sizeof(Out));
   if (!lattices_meet(distance, in.rows(), in.cols(), in.row_stride(), in.col_stride())) {
     return true;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: input and output must have the same element type
+// expect: input and output must be computed in one type
 // flags:
 #include <xsoftmax/xsoftmax.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: elements must be float or double
+// expect: elements must be float, double or a half type
 // flags:
 #include <xsoftmax/xsoftmax.hpp>
 

@@ -12,8 +12,33 @@
 
 #include <xsoftmax/detail/storage.hpp>
 #include <xsoftmax/detail/sum.hpp>
+#include <xsoftmax/half.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// A half as float, exactly; a float as the nearest half, ties to even.
+XSOFTMAX_INLINE float half_value(std::uint16_t half, storage_format format) {
+  return format == storage_format::float16 ? float16_value(half) : bfloat16_value(half);
+}
+
+XSOFTMAX_INLINE std::uint16_t half_bits(float x, storage_format format) {
+  return format == storage_format::float16 ? float16_bits(x) : bfloat16_bits(x);
+}
+
+/// The same for a batch of halves side by side; `stream`: past the caches, p is aligned to the batch.
+template <class A>
+XSOFTMAX_INLINE batch<A, float> load_half(const std::uint16_t* p, storage_format format) {
+  return format == storage_format::float16 ? native<A>::load_float16(p) : native<A>::load_bfloat16(p);
+}
+
+template <class A>
+XSOFTMAX_INLINE void store_half(std::uint16_t* p, storage_format format, batch<A, float> v, bool stream) {
+  if (format == storage_format::float16) {
+    stream ? native<A>::stream_float16(p, v) : native<A>::store_float16(p, v);
+  } else {
+    stream ? native<A>::stream_bfloat16(p, v) : native<A>::store_bfloat16(p, v);
+  }
+}
 
 /// Room for a block.
 template <class T>
@@ -90,16 +115,47 @@ struct any_row {
 private:
   template <class A>
   __attribute__((noinline)) void gather(std::size_t first, std::size_t last, buffer& room) const {
-    const T* from = static_cast<const T*>(data) + static_cast<std::ptrdiff_t>(first) * stride;
-    for (std::size_t i = 0; i < last - first; ++i) {
+    const std::size_t n = last - first;
+    const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (format != storage_format::native) {
+        const auto* const from = static_cast<const std::uint16_t*>(data) + offset;
+        const std::size_t whole = stride == 1 ? n - n % lanes<A, float> : 0;
+        for (std::size_t i = 0; i < whole; i += lanes<A, float>) {
+          native<A>::store(room.element + i, load_half<A>(from + i, format));
+        }
+        for (std::size_t i = whole; i < n; ++i) {
+          room.element[i] = half_value(from[static_cast<std::ptrdiff_t>(i) * stride], format);
+        }
+        return;
+      }
+    }
+    const T* const from = static_cast<const T*>(data) + offset;
+    for (std::size_t i = 0; i < n; ++i) {
       room.element[i] = from[static_cast<std::ptrdiff_t>(i) * stride];
     }
   }
 
   template <class A>
-  __attribute__((noinline)) void scatter(std::size_t first, std::size_t last, const buffer& room, bool) const {
-    T* to = static_cast<T*>(data) + static_cast<std::ptrdiff_t>(first) * stride;
-    for (std::size_t i = 0; i < last - first; ++i) {
+  __attribute__((noinline)) void scatter(std::size_t first, std::size_t last, const buffer& room, bool stream) const {
+    const std::size_t n = last - first;
+    const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (format != storage_format::native) {
+        auto* const to = static_cast<std::uint16_t*>(data) + offset;
+        const bool aligned = reinterpret_cast<std::uintptr_t>(to) % (2 * lanes<A, float>) == 0;
+        const std::size_t whole = stride == 1 ? n - n % lanes<A, float> : 0;
+        for (std::size_t i = 0; i < whole; i += lanes<A, float>) {
+          store_half<A>(to + i, format, native<A>::load(room.element + i), stream && aligned);
+        }
+        for (std::size_t i = whole; i < n; ++i) {
+          to[static_cast<std::ptrdiff_t>(i) * stride] = half_bits(room.element[i], format);
+        }
+        return;
+      }
+    }
+    T* const to = static_cast<T*>(data) + offset;
+    for (std::size_t i = 0; i < n; ++i) {
       to[static_cast<std::ptrdiff_t>(i) * stride] = room.element[i];
     }
   }
@@ -119,6 +175,83 @@ XSOFTMAX_INLINE any_row<T, const void> as_any_row(plain_row<const T> row) {
 template <class T, class Void>
 XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
   return row;
+}
+
+/// Elements side by side of a format known at run time, for kernels that go down columns.
+template <class Void>
+struct formatted_row {
+  Void* data;
+  storage_format format;
+
+  XSOFTMAX_INLINE auto* floats() const {
+    return static_cast<std::conditional_t<std::is_const_v<Void>, const float, float>*>(data);
+  }
+
+  XSOFTMAX_INLINE auto* halves() const {
+    return static_cast<std::conditional_t<std::is_const_v<Void>, const std::uint16_t, std::uint16_t>*>(data);
+  }
+
+  XSOFTMAX_INLINE bool is_native() const { return format == storage_format::native; }
+
+  XSOFTMAX_INLINE float get(std::size_t i) const { return is_native() ? floats()[i] : half_value(halves()[i], format); }
+
+  XSOFTMAX_INLINE void set(std::size_t i, float x) const {
+    if (is_native()) {
+      floats()[i] = x;
+    } else {
+      halves()[i] = half_bits(x, format);
+    }
+  }
+
+  /// Whose elements begin `offset` further.
+  XSOFTMAX_INLINE formatted_row from(std::ptrdiff_t offset) const {
+    return is_native() ? formatted_row{floats() + offset, format} : formatted_row{halves() + offset, format};
+  }
+};
+
+/// As for a contiguous_row.
+template <class A, class T, class Void, class Extent>
+XSOFTMAX_INLINE auto load_chunk(formatted_row<Void> row, std::size_t i, Extent extent, float fill) {
+  pack<batch<A, float>, Extent::padded / lanes<A, float>> x;
+  alignas(64) float lane[Extent::padded];
+  if constexpr (!Extent::full) {
+    for (std::size_t l = 0; l < Extent::padded; ++l) {
+      lane[l] = l < extent.size ? row.get(i + l) : fill;
+    }
+  }
+  unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
+    constexpr std::size_t first = decltype(b)::value * lanes<A, float>;
+    batch<A, float>& v = x.v[decltype(b)::value];
+    if constexpr (!Extent::full) {
+      v = native<A>::template load<float>(lane + first);
+    } else if (row.is_native()) {
+      v = native<A>::template load<float>(row.floats() + i + first);
+    } else {
+      v = load_half<A>(row.halves() + i + first, row.format);
+    }
+  });
+  return x;
+}
+
+template <class A, bool Stream, class T, class Extent, class Pack>
+XSOFTMAX_INLINE void store_chunk(formatted_row<void> row, std::size_t i, Extent extent, const Pack& y) {
+  alignas(64) float lane[Extent::padded];
+  unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+    constexpr std::size_t first = decltype(b)::value * lanes<A, float>;
+    const batch<A, float> v = y.v[decltype(b)::value];
+    if constexpr (!Extent::full) {
+      native<A>::store(lane + first, v);
+    } else if (row.is_native()) {
+      native<A>::store(row.floats() + i + first, v);
+    } else {
+      store_half<A>(row.halves() + i + first, row.format, v, false);
+    }
+  });
+  if constexpr (!Extent::full) {
+    for (std::size_t l = 0; l < extent.size; ++l) {
+      row.set(i + l, lane[l]);
+    }
+  }
 }
 
 /// Row r of a matrix.

@@ -9,14 +9,13 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// One strip of at most strip_rows rows.
-template <class A, class T>
+/// One strip of at most strip_rows rows. In and Out give access to elements side by side.
+template <class A, class T, class In, class Out>
 class softmax_strip {
 public:
-  XSOFTMAX_INLINE softmax_strip(const softmax_task<T>& task, const math::reduction<A, T>& reduction, std::size_t row,
-                                std::size_t rows)
-      : task_(task), reduction_(reduction), z_(static_cast<const T*>(task.z.data) + row),
-        p_(static_cast<T*>(task.p.data) + row), row_(row), rows_(rows) {}
+  XSOFTMAX_INLINE softmax_strip(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p,
+                                std::size_t row, std::size_t rows)
+      : task_(task), reduction_(reduction), z_(z), p_(p), row_(row), rows_(rows) {}
 
   /// state_of_row(r): the state of a row for which no guess serves. False if a row is such that the general passes must
   /// have it; nothing has been overwritten in place then.
@@ -24,10 +23,9 @@ public:
   XSOFTMAX_INLINE bool run(State&& state_of_row) {
     guess();
     // The terms wait in p for the last pass where they stay in the cache, and p is not z.
-    stored_ = task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes &&
-              static_cast<const void*>(z_) != static_cast<const void*>(p_);
+    stored_ = may_store && task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes && task_.z.data != task_.p.data;
     if (stored_) {
-      sum_rows<true>();
+      sum_rows<may_store>();
     } else {
       sum_rows<false>();
     }
@@ -37,7 +35,7 @@ public:
       }
     }
     if (stored_) {
-      write<true>();
+      write<may_store>();
     } else {
       write<false>();
     }
@@ -51,6 +49,9 @@ private:
   using Power = math::lane_power_bits<A, T, math::balanced_power_table>;
   using Term = math::extended_exp<A, T, true, Power>;
 
+  /// Terms are stored as T or not at all.
+  static constexpr bool may_store = std::is_same_v<Out, contiguous_row<T>>;
+
   /// Of a strip's terms: they share a second-level cache with the strip itself.
   static constexpr std::size_t stored_bytes = std::size_t{1} << 20;
 
@@ -59,7 +60,7 @@ private:
   /// Each row's terms are relative to its first element's octave, as in any other way over a row.
   XSOFTMAX_INLINE void guess() {
     for (std::size_t r = 0; r < strip_rows<T>; ++r) {
-      const T first = r < rows_ ? z_[r] : T{};
+      const T first = r < rows_ ? z_.get(r) : T{};
       refer(r, task_.temperature == 1.0 ? guessed_reference<false>(reduction_, first)
                                         : guessed_reference<true>(reduction_, first));
     }
@@ -95,8 +96,8 @@ private:
 
   /// What the loops read, copied to where no store can reach it: the compiler keeps it in registers.
   struct access {
-    const T* z;
-    T* p;
+    In z;
+    Out p;
     std::ptrdiff_t z_stride;
     std::ptrdiff_t p_stride;
     std::size_t cols;
@@ -109,23 +110,19 @@ private:
           rows(s.rows_), prefetches(s.task_.cols * s.task_.rows * sizeof(T) > cached_bytes), reduce(s.reduction_) {}
 
     /// Elements i of all rows.
-    XSOFTMAX_INLINE contiguous_row<const T> in(std::size_t i) const {
-      return {z + static_cast<std::ptrdiff_t>(i) * z_stride};
-    }
+    XSOFTMAX_INLINE In in(std::size_t i) const { return z.from(static_cast<std::ptrdiff_t>(i) * z_stride); }
 
-    XSOFTMAX_INLINE contiguous_row<T> out(std::size_t i) const {
-      return {p + static_cast<std::ptrdiff_t>(i) * p_stride};
-    }
+    XSOFTMAX_INLINE Out out(std::size_t i) const { return p.from(static_cast<std::ptrdiff_t>(i) * p_stride); }
 
     /// Asks for the lines of a chunk some elements ahead, which a stride of pages hides from the processor's own
     /// prefetching.
-    template <int Write>
-    XSOFTMAX_INLINE void prefetch(const T* chunk, std::ptrdiff_t stride, std::size_t i) const {
+    template <int Write, class Row>
+    XSOFTMAX_INLINE void prefetch(Row row, std::size_t r, std::ptrdiff_t stride, std::size_t i) const {
       constexpr std::size_t ahead = 2 * virtual_lanes<T>;
       if (prefetches && i + ahead < cols) {
-        const T* const next = chunk + static_cast<std::ptrdiff_t>(ahead) * stride;
-        for (std::size_t k = 0; k < strip_chunk<A, T>; k += 64 / sizeof(T)) {
-          __builtin_prefetch(next + k, Write, 2);
+        const Row next = row.from(static_cast<std::ptrdiff_t>(ahead) * stride + static_cast<std::ptrdiff_t>(r));
+        for (std::size_t line = 0; line < strip_chunk<A, T> * sizeof(T); line += 64) {
+          __builtin_prefetch(reinterpret_cast<const char*>(next.data) + line, Write, 2);
         }
       }
     }
@@ -134,7 +131,7 @@ private:
   /// The terms of elements i of the rows from r on.
   template <class Extent>
   XSOFTMAX_INLINE auto terms(const access& a, std::size_t i, std::size_t r, Extent extent) const {
-    a.template prefetch<0>(a.in(i).at(r), a.z_stride, i);
+    a.template prefetch<0>(a.in(i), r, a.z_stride, i);
     auto x = load_chunk<A, T>(a.in(i), r, extent, -infinity<T>);
     unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t first = r + decltype(b)::value * lanes<A, T>;
@@ -162,7 +159,7 @@ private:
       sum_strip(block, first, last, a.rows, [&](std::size_t i, std::size_t r, auto extent) XSOFTMAX_LAMBDA {
         const auto e = terms(a, i, r, extent);
         if constexpr (Store) {
-          a.template prefetch<1>(a.out(i).at(r), a.p_stride, i);
+          a.template prefetch<1>(a.out(i), r, a.p_stride, i);
           store_chunk<A, false, T>(a.out(i), r, extent, e);
         }
         return e;
@@ -217,7 +214,7 @@ private:
     const access a(*this);
     for (std::size_t i = 0; i < a.cols; ++i) {
       for_each_strip_chunk<A, T>(a.rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-        a.template prefetch<1>(a.out(i).at(r), a.p_stride, i);
+        a.template prefetch<1>(a.out(i), r, a.p_stride, i);
         auto e = stored_terms<Stored>(a, i, r, extent);
         unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
           const std::size_t first = r + decltype(b)::value * lanes<A, T>;
@@ -240,8 +237,8 @@ private:
 
   const softmax_task<T>& task_;
   const math::reduction<A, T>& reduction_;
-  const T* z_;
-  T* p_;
+  In z_;
+  Out p_;
   std::size_t row_;
   std::size_t rows_;
   bool stored_ = false; ///< does p hold the terms?
@@ -257,18 +254,39 @@ private:
 /// Do the rows of both matrices lie side by side, element by element?
 template <class T>
 XSOFTMAX_INLINE bool are_columns(const softmax_task<T>& task) {
-  return task.z.row_stride == 1 && task.p.row_stride == 1 && task.rows > 1 && task.z.format == storage_format::native &&
-         task.p.format == storage_format::native;
+  return task.z.row_stride == 1 && task.p.row_stride == 1 && task.rows > 1;
+}
+
+/// Rows [first, first + rows) of a matrix, side by side: their first elements.
+template <class T, class Void>
+XSOFTMAX_INLINE auto columns_of(const elements<Void>& m, std::size_t first) {
+  using Element = std::conditional_t<std::is_const_v<Void>, const T, T>;
+  return contiguous_row<Element>{static_cast<Element*>(m.data) + first};
+}
+
+template <class Void>
+XSOFTMAX_INLINE formatted_row<Void> formatted_columns_of(const elements<Void>& m, std::size_t first) {
+  return formatted_row<Void>{m.data, m.format}.from(static_cast<std::ptrdiff_t>(first));
 }
 
 /// All rows, strip by strip. state_of_row(r): the state of a row for which no guess serves; run_row(r): the whole row.
 template <class A, class T, class State, class Row>
 XSOFTMAX_INLINE void softmax_columns(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
                                      State&& state_of_row, Row&& run_row) {
+  const bool native_elements = task.z.format == storage_format::native && task.p.format == storage_format::native;
   for (std::size_t first = 0; first < task.rows; first += strip_rows<T>) {
     const std::size_t rows = task.rows - first < strip_rows<T> ? task.rows - first : strip_rows<T>;
-    softmax_strip<A, T> strip(task, reduction, first, rows);
-    if (!strip.run(state_of_row)) {
+    const auto run = [&](auto z, auto p) XSOFTMAX_LAMBDA {
+      return softmax_strip<A, T, decltype(z), decltype(p)>(task, reduction, z, p, first, rows).run(state_of_row);
+    };
+    bool done;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      done = native_elements ? run(columns_of<T>(task.z, first), columns_of<T>(task.p, first))
+                             : run(formatted_columns_of(task.z, first), formatted_columns_of(task.p, first));
+    } else {
+      done = run(columns_of<T>(task.z, first), columns_of<T>(task.p, first));
+    }
+    if (!done) {
       for (std::size_t r = first; r < first + rows; ++r) {
         run_row(r);
       }

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// Half storage: the result is the float softmax of the widened logits, rounded once.
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+#include <xsoftmax/half.hpp>
+
+#include "../support/catch.hpp"
+#include "../support/kernels_once.hpp"
+#include "../support/rows.hpp"
+#include "../support/softmax_checks.hpp"
+
+namespace xs = xsoftmax;
+using namespace xsoftmax::test;
+
+namespace {
+
+std::uint32_t pattern(float x) {
+  return std::isnan(x) ? 0x7FC00000u : bits(x);
+}
+
+std::uint32_t pattern(xs::float16 x) {
+  return std::isnan(float(x)) ? 0x7E00u : x.bits();
+}
+
+std::uint32_t pattern(xs::bfloat16 x) {
+  return std::isnan(float(x)) ? 0x7FC0u : x.bits();
+}
+
+template <class In, class Out>
+struct formats {
+  using in = In;
+  using out = Out;
+};
+
+using format_pairs =
+    std::tuple<formats<xs::float16, xs::float16>, formats<xs::bfloat16, xs::bfloat16>, formats<xs::float16, float>,
+               formats<xs::bfloat16, float>, formats<float, xs::float16>, formats<float, xs::bfloat16>,
+               formats<xs::float16, xs::bfloat16>, formats<xs::bfloat16, xs::float16>>;
+
+template <class Half>
+std::vector<Half> rounded(const std::vector<float>& values) {
+  std::vector<Half> result;
+  for (const float x : values) {
+    result.push_back(Half(x));
+  }
+  return result;
+}
+
+/// Logits in `In`, laid out `stride` apart; probabilities in `Out` likewise: each must be the rounded float result.
+template <class Arch, class In, class Out>
+void expect_rounded(findings& found, const std::vector<float>& logits, const xs::softmax_options& options,
+                    std::size_t z_stride, std::size_t p_stride, const std::string& what) {
+  const std::size_t n = logits.size();
+  const std::vector<In> row = rounded<In>(logits);
+  std::vector<float> wide(n);
+  std::vector<In> z(n * z_stride + 1, In(5.0F));
+  for (std::size_t i = 0; i < n; ++i) {
+    wide[i] = float(row[i]);
+    z[1 + i * z_stride] = row[i];
+  }
+  const std::vector<float> exact = probabilities<Arch>(wide, options);
+  std::vector<Out> p(n * p_stride + 1, Out(-7.0F));
+  xs::softmax<Arch>(xs::vector_view<const In>(z.data() + 1, n, static_cast<std::ptrdiff_t>(z_stride)),
+                    xs::vector_view<Out>(p.data() + 1, n, static_cast<std::ptrdiff_t>(p_stride)), options);
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const bool element = i != 0 && (i - 1) % p_stride == 0;
+    const Out expected = element ? Out(exact[(i - 1) / p_stride]) : Out(-7.0F);
+    found.expect(pattern(p[i]) == pattern(expected), [&] {
+      return what + ": place " + std::to_string(i) + " is " + exact_text(float(p[i])) + ", not " +
+             exact_text(float(expected)) + "; " + describe(wide, options);
+    });
+  }
+  if constexpr (std::is_same_v<In, Out>) {
+    std::vector<In> in_place = z;
+    const xs::vector_view<In> view(in_place.data() + 1, n, static_cast<std::ptrdiff_t>(z_stride));
+    xs::softmax<Arch>(view, view, options);
+    for (std::size_t i = 0; i < n; ++i) {
+      found.expect(pattern(in_place[1 + i * z_stride]) == pattern(Out(exact[i])),
+                   [&] { return what + ", in place: element " + std::to_string(i) + "; " + describe(wide, options); });
+    }
+  }
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("softmax of halves: float arithmetic, rounded once", "[softmax][half][unit]", format_pairs) {
+  using In = typename TestType::in;
+  using Out = typename TestType::out;
+  for_each_architecture([&]<class Arch>(Arch) {
+    findings found;
+    std::uint64_t seed = 0;
+    for (const std::size_t n :
+         {0u, 1u, 2u, 7u, 15u, 16u, 17u, 33u, 63u, 64u, 65u, 100u, 161u, 257u, 2047u, 2048u, 2049u, 4500u}) {
+      for (const row_kind kind : row_kinds) {
+        ++seed;
+        if (n > 300 && seed % 5 != 0) {
+          continue;
+        }
+        const std::vector<float> z = make_row<float>(kind, n, seed);
+        xs::softmax_options options{.algorithm = algorithms[seed % std::size(algorithms)],
+                                    .store = stores[seed % std::size(stores)]};
+        expect_rounded<Arch, In, Out>(found, z, options, 1, 1, name(kind));
+        options.temperature = 0.7;
+        options.masked_row = xs::masked_row_policy::zero;
+        expect_rounded<Arch, In, Out>(found, z, options, 3, 1, name(kind));
+        options.sink = 0.25;
+        expect_rounded<Arch, In, Out>(found, z, options, 1, 2, name(kind));
+        options.temperature = 0;
+        expect_rounded<Arch, In, Out>(found, z, options, 1, 1, name(kind));
+      }
+    }
+    INFO(Arch::name);
+    XSOFTMAX_CHECK_FINDINGS(found);
+  });
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax of halves: columns have the bits of rows", "[softmax][half][columns][unit]",
+                        format_pairs) {
+  using In = typename TestType::in;
+  using Out = typename TestType::out;
+  for_each_architecture([&]<class Arch>(Arch) {
+    findings found;
+    std::uint64_t seed = 0;
+    for (const std::size_t rows : {1u, 5u, 16u, 31u, 129u}) {
+      for (const std::size_t n : {1u, 16u, 40u, 101u, 2100u}) {
+        std::vector<In> z;
+        for (std::size_t r = 0; r < rows; ++r) {
+          ++seed;
+          for (const In x : rounded<In>(make_row<float>(row_kinds[seed % std::size(row_kinds)], n, seed))) {
+            z.push_back(x);
+          }
+        }
+        std::vector<In> columns(z.size());
+        for (std::size_t r = 0; r < rows; ++r) {
+          for (std::size_t i = 0; i < n; ++i) {
+            columns[i * rows + r] = z[r * n + i];
+          }
+        }
+        std::vector<Out> by_rows(z.size());
+        std::vector<Out> by_columns(z.size());
+        const xs::softmax_options options{.temperature = seed % 2 == 0 ? 1.0 : 2.5};
+        xs::softmax<Arch>(xs::matrix_view<const In>(z.data(), rows, n), xs::matrix_view<Out>(by_rows.data(), rows, n),
+                          options);
+        xs::softmax<Arch>(xs::matrix_view<const In>(columns.data(), n, rows).transposed(),
+                          xs::matrix_view<Out>(by_columns.data(), n, rows).transposed(), options);
+        for (std::size_t r = 0; r < rows; ++r) {
+          for (std::size_t i = 0; i < n; ++i) {
+            found.expect(pattern(by_rows[r * n + i]) == pattern(by_columns[i * rows + r]), [&] {
+              return "row " + std::to_string(r) + " of " + std::to_string(rows) + ", element " + std::to_string(i) +
+                     " of " + std::to_string(n);
+            });
+          }
+        }
+      }
+    }
+    INFO(Arch::name);
+    XSOFTMAX_CHECK_FINDINGS(found);
+  });
+}
+
+TEMPLATE_TEST_CASE("softmax of halves: many equal logits do not lose their sum", "[softmax][half][unit]", xs::float16,
+                   xs::bfloat16) {
+  for_each_architecture([&]<class Arch>(Arch) {
+    for (const std::size_t n : {std::size_t{4096}, std::size_t{1000000}}) {
+      const std::vector<TestType> z(n, TestType(3.0F));
+      const std::vector<TestType> p = xs::softmax<Arch>(z);
+      std::vector<float> wide(n);
+      xs::softmax<Arch>(z, wide);
+      double sum = 0;
+      double wide_sum = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        sum += static_cast<double>(float(p[i]));
+        wide_sum += static_cast<double>(wide[i]);
+      }
+      INFO(Arch::name << ", n = " << n);
+      CHECK(std::fabs(wide_sum - 1) <= 4 * 0x1p-24);
+      // Each share is off by half a unit in the last place of the half at most, which for 1e-6 in float16, subnormal
+      // there, is 2^-25 of 2^-20.
+      const float share = 1.0F / static_cast<float>(n);
+      const double rounding = std::fabs(static_cast<double>(float(TestType(share))) - 1.0 / static_cast<double>(n));
+      CHECK(std::fabs(sum - 1) <= rounding * static_cast<double>(n) + 4 * 0x1p-24);
+      CHECK(p.front().bits() == TestType(share).bits());
+    }
+  });
+}

@@ -89,3 +89,5 @@ template <class Arch = default_arch, class In>
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE
+
+#include <xsoftmax/softmax/log_softmax.hpp>

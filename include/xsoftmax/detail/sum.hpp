@@ -78,6 +78,13 @@ XSOFTMAX_INLINE double_pair add_lanes(V high, V low) {
   }
 }
 
+/// power * (1 + q), not yet rounded: |q| < 1/2, and for double the power is one of 2.
+template <class V>
+struct precise_term {
+  V power;
+  V q;
+};
+
 /// The lanes of one block.
 template <class A, class T>
 class lane_sum;
@@ -103,6 +110,27 @@ public:
         native<A>::widen(pair, low, high);
         total_.v[2 * decltype(b)::value] += low;
         total_.v[2 * decltype(b)::value + 1] += high;
+      });
+    });
+  }
+
+  /// The same with precise terms: only the small parts power * q of two neighbours are added in float.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, float>>, N>& e) {
+    constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
+    static_assert(N % (2 * per_lanes) == 0);
+    using D = batch<A, double>;
+    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
+        const precise_term<batch<A, float>>& x = e.v[first];
+        const precise_term<batch<A, float>>& y = e.v[first + per_lanes];
+        D x_low, x_high, y_low, y_high, small_low, small_high;
+        native<A>::widen(x.power, x_low, x_high);
+        native<A>::widen(y.power, y_low, y_high);
+        native<A>::widen(native<A>::multiply_add(y.power, y.q, x.power * x.q), small_low, small_high);
+        total_.v[2 * decltype(b)::value] += (x_low + y_low) + small_low;
+        total_.v[2 * decltype(b)::value + 1] += (x_high + y_high) + small_high;
       });
     });
   }
@@ -148,6 +176,21 @@ public:
       const auto s = two_sum(high_[lane], e.v[decltype(b)::value]);
       high_[lane] = s.sum;
       low_[lane] += s.error;
+    });
+  }
+
+  /// The same with precise terms, without rounding error: power * q is exact.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, double>>, N>& e) {
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t lane = decltype(b)::value % accumulators;
+      const batch<A, double> power = e.v[decltype(b)::value].power;
+      const batch<A, double> small = power * e.v[decltype(b)::value].q;
+      const batch<A, double> rounded = power + small;
+      const auto s = two_sum(high_[lane], rounded);
+      high_[lane] = s.sum;
+      low_[lane] += s.error + (small - (rounded - power));
     });
   }
 

@@ -283,7 +283,10 @@ public:
     if constexpr (sizeof(T) == 4) {
       r.t = r.t + low;
     } else {
-      rest = rest + low;
+      const V part = rest + low;
+      const V t = r.t + part;
+      rest = (r.t - t) + part;
+      r.t = t;
     }
     if constexpr (HasTemperature) {
       r.t = r.t * inverse_;

@@ -16,8 +16,8 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 /// part is NaN then.
 ///
 /// Powers of two keep the arithmetic in range: a factor <= 1/4 before the difference, so that it cannot overflow where
-/// the quotient does not, and one for temperatures near the smallest numbers after it. Where the first costs a logit
-/// its last digits, the quotient is too small to matter.
+/// the quotient does not, or, for temperatures near the smallest numbers, a large one after it. Where the first costs a
+/// logit its last digits, the quotient is too small to matter.
 template <class A>
 class gap_quotient {
 public:
@@ -26,7 +26,7 @@ public:
   XSOFTMAX_INLINE gap_quotient(double m, double temperature) {
     const decoded t = decode(temperature);
     const std::int64_t octave = t.exponent + 63 - __builtin_clzll(t.significand);
-    before_ = power_of_two(octave > 500 ? 500 - octave : -2);
+    before_ = power_of_two(octave > 500 ? 500 - octave : octave < -500 ? 0 : -2);
     after_ = power_of_two(octave < -500 ? -500 - octave : 0);
     const D scaled(temperature * after_ * before_);
     m_ = m * before_;

@@ -182,8 +182,10 @@ struct sse2 {
     const D b2 = b - b1;
     const D product = a * b;
     const D error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2;
+    // Infinite where a partial product overflows although the product does not: then it is left out.
+    const D finite = _mm_and_pd(error, _mm_cmpord_pd(error - error, error));
     const two_sum_parts sum = two_sum(product, c);
-    return sum.high + (sum.low + error);
+    return sum.high + (sum.low + finite);
   }
 
   /// Sixteen int32 in memory, four loads per lookup.

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace xsoftmax::test {
@@ -145,6 +146,14 @@ public:
       return (gap.high - log_total_) + gap.low;
     }
     return std::log(probability(i));
+  }
+
+  /// log(sum exp(z / T)) of an ordinary row, and the larger of |maximum / T| and |result|, in whose units it is
+  /// measured.
+  [[nodiscard]] std::pair<long double, long double> log_sum_exp() const {
+    const wide::pair q = wide::quotient({maximum_, 0}, temperature_);
+    const long double result = (q.high + log_total_) + q.low;
+    return {result, std::max(std::fabs(q.high), std::fabs(result))};
   }
 
   /// What the sink takes of the total of 1.

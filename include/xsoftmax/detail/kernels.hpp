@@ -3,4 +3,5 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/log_softmax.hpp>
+#include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>

@@ -85,3 +85,6 @@ template <class Arch = default_arch, class In>
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE
+
+#include <xsoftmax/softmax/log_softmax.hpp>
+#include <xsoftmax/softmax/log_sum_exp.hpp>

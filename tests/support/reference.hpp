@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace xsoftmax::test {
@@ -48,13 +49,15 @@ inline long double exp(pair x) {
   return high == 0 ? 0 : high + high * x.low;
 }
 
+/// (x - shift) / temperature for finite x.
+inline pair shifted(long double x, long double shift, long double temperature) {
+  const pair gap = sum(x, -shift);
+  return temperature == 1 ? gap : quotient(gap, temperature);
+}
+
 /// exp((x - shift) / temperature) for finite x or -inf.
 inline long double shifted_exp(long double x, long double shift, long double temperature) {
-  if (std::isinf(x)) {
-    return 0;
-  }
-  const pair gap = sum(x, -shift);
-  return exp(temperature == 1 ? gap : quotient(gap, temperature));
+  return std::isinf(x) ? 0 : exp(shifted(x, shift, temperature));
 }
 
 /// A sum that keeps what each addition rounds away.
@@ -105,14 +108,22 @@ public:
     } else {
       kind_ = kind::ordinary;
       maximum_ = std::max(maximum_, static_cast<long double>(sink));
-      wide::accumulator total;
+      wide::accumulator others; // than those equal to the maximum, which are counted
+      long double count = 0;
+      const auto add = [&](long double x) {
+        if (x == maximum_) {
+          ++count;
+        } else {
+          others.add(wide::shifted_exp(x, maximum_, temperature_));
+        }
+      };
       for (std::size_t i = 0; i < n; ++i) {
-        total.add(wide::shifted_exp(z[i], maximum_, temperature_));
+        add(z[i]);
       }
-      const long double sink_term = wide::shifted_exp(sink, maximum_, temperature_);
-      total.add(sink_term);
-      total_ = total.value();
-      sink_share_ = sink_term / total_;
+      add(sink);
+      total_ = count + others.value();
+      log_total_ = count == 1 ? std::log1p(others.value()) : std::log(total_);
+      sink_share_ = wide::shifted_exp(sink, maximum_, temperature_) / total_;
     }
   }
 
@@ -127,6 +138,22 @@ public:
     default:
       return wide::shifted_exp(z_[i], maximum_, temperature_) / total_;
     }
+  }
+
+  [[nodiscard]] long double log_probability(std::size_t i) const {
+    if (kind_ == kind::ordinary && !std::isinf(z_[i])) {
+      const wide::pair gap = wide::shifted(z_[i], maximum_, temperature_);
+      return (gap.high - log_total_) + gap.low;
+    }
+    return std::log(probability(i));
+  }
+
+  /// log(sum exp(z / T)) of an ordinary row, and the larger of |maximum / T| and |result|, in whose units it is
+  /// measured.
+  [[nodiscard]] std::pair<long double, long double> log_sum_exp() const {
+    const wide::pair q = wide::quotient({maximum_, 0}, temperature_);
+    const long double result = (q.high + log_total_) + q.low;
+    return {result, std::max(std::fabs(q.high), std::fabs(result))};
   }
 
   /// What the sink takes of the total of 1.
@@ -144,6 +171,7 @@ private:
   long double temperature_;
   long double maximum_ = 0;
   long double total_ = 0;
+  long double log_total_ = 0;
   long double sink_share_ = 0;
   std::size_t first_ = 0;
   kind kind_ = kind::ordinary;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <xsoftmax/config.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
@@ -26,21 +27,31 @@ XSOFTMAX_NOINLINE void raise(const std::string& message) {
 #endif
 }
 
+/// Integers in full, others in enough digits to tell them apart.
+template <class Number>
+XSOFTMAX_NOINLINE std::string number_text(Number value) {
+  if constexpr (std::is_integral_v<Number>) {
+    return std::to_string(value);
+  } else {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.17g", static_cast<double>(value));
+    return text;
+  }
+}
+
 /// "xsoftmax::FUNCTION: WHAT (LEFT_NAME = left, RIGHT_NAME = right)": function, argument and the two numbers that
 /// disagree.
 template <class Left, class Right>
 XSOFTMAX_NOINLINE void raise_mismatch(const char* function, const char* what, const char* left_name, Left left,
                                       const char* right_name, Right right) {
-  raise(std::string("xsoftmax::") + function + ": " + what + " (" + left_name + " = " + std::to_string(left) + ", " +
-        right_name + " = " + std::to_string(right) + ")");
+  raise(std::string("xsoftmax::") + function + ": " + what + " (" + left_name + " = " + number_text(left) + ", " +
+        right_name + " = " + number_text(right) + ")");
 }
 
 /// The same for one number outside the range that `what` states.
 template <class Number>
 XSOFTMAX_NOINLINE void raise_out_of_range(const char* function, const char* what, const char* name, Number value) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.17g", static_cast<double>(value));
-  raise(std::string("xsoftmax::") + function + ": " + what + " (" + name + " = " + text + ")");
+  raise(std::string("xsoftmax::") + function + ": " + what + " (" + name + " = " + number_text(value) + ")");
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

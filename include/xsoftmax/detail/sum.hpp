@@ -13,6 +13,7 @@
 #pragma once
 
 #include <xsoftmax/detail/chunk.hpp>
+#include <xsoftmax/detail/sum_digits.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
 
@@ -78,6 +79,13 @@ XSOFTMAX_INLINE double_pair add_lanes(V high, V low) {
   }
 }
 
+/// power * (1 + q), not yet rounded: |q| < 1/2, and for double the power is one of 2.
+template <class V>
+struct precise_term {
+  V power;
+  V q;
+};
+
 /// The lanes of one block.
 template <class A, class T>
 class lane_sum;
@@ -103,6 +111,27 @@ public:
         native<A>::widen(pair, low, high);
         total_.v[2 * decltype(b)::value] += low;
         total_.v[2 * decltype(b)::value + 1] += high;
+      });
+    });
+  }
+
+  /// The same with precise terms: only the small parts power * q of two neighbours are added in float.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, float>>, N>& e) {
+    constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
+    static_assert(N % (2 * per_lanes) == 0);
+    using D = batch<A, double>;
+    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
+        const precise_term<batch<A, float>>& x = e.v[first];
+        const precise_term<batch<A, float>>& y = e.v[first + per_lanes];
+        D x_low, x_high, y_low, y_high, small_low, small_high;
+        native<A>::widen(x.power, x_low, x_high);
+        native<A>::widen(y.power, y_low, y_high);
+        native<A>::widen(native<A>::multiply_add(y.power, y.q, x.power * x.q), small_low, small_high);
+        total_.v[2 * decltype(b)::value] += (x_low + y_low) + small_low;
+        total_.v[2 * decltype(b)::value + 1] += (x_high + y_high) + small_high;
       });
     });
   }
@@ -148,6 +177,21 @@ public:
       const auto s = two_sum(high_[lane], e.v[decltype(b)::value]);
       high_[lane] = s.sum;
       low_[lane] += s.error;
+    });
+  }
+
+  /// The same with precise terms, without rounding error: power * q is exact.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, double>>, N>& e) {
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t lane = decltype(b)::value % accumulators;
+      const batch<A, double> power = e.v[decltype(b)::value].power;
+      const batch<A, double> small = power * e.v[decltype(b)::value].q;
+      const batch<A, double> rounded = power + small;
+      const auto s = two_sum(high_[lane], rounded);
+      high_[lane] = s.sum;
+      low_[lane] += s.error + (small - (rounded - power));
     });
   }
 
@@ -200,12 +244,17 @@ XSOFTMAX_INLINE double power_of_two(std::int64_t exponent) {
 /// accumulators: digits of 32 bits at fixed places of the binary expansion, five of them, from the leading digit of the
 /// largest number down. What lies below is dropped number by number, so that nothing depends on the order either.
 /// Trivially copyable; a default one is empty.
-class exact_sum {
+class exact_sum : private sum_digits {
 public:
   XSOFTMAX_INLINE exact_sum() {}
 
-  /// high finite and positive or zero, octave in +-2^62.
-  XSOFTMAX_INLINE void add(double_pair v, std::int64_t octave) {
+  XSOFTMAX_INLINE explicit exact_sum(const sum_digits& stored) : sum_digits(stored) {}
+
+  XSOFTMAX_INLINE const sum_digits& stored() const { return *this; }
+
+  /// high finite and positive or zero, octave in +-2^62. The number counts `times` times, which is less than 2^31: as
+  /// if it had been added as often.
+  XSOFTMAX_INLINE void add(double_pair v, std::int64_t octave, std::uint64_t times = 1) {
     if (v.high == 0) {
       return;
     }
@@ -238,7 +287,7 @@ public:
     for (std::int64_t j = 0; j < 5; ++j) {
       const std::int64_t below = top_ - (place + j);
       if (below >= 0 && below < digits) {
-        digit_[below] += digit[j];
+        digit_[below] += digit[j] * times;
       }
     }
   }
@@ -255,6 +304,26 @@ public:
   }
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
+
+  /// Not empty: the sum is in [2^octave, 2^(octave + 96)).
+  XSOFTMAX_INLINE std::int64_t octave() const { return top_ * 32; }
+
+  /// Makes room for 2^31 more additions of normal digits, if there is none left. The bits then depend on when that was,
+  /// by less than 2^-126 of the sum.
+  XSOFTMAX_INLINE void make_room() {
+    std::uint64_t largest = 0;
+    for (const std::uint64_t digit : digit_) {
+      largest = digit > largest ? digit : largest;
+    }
+    if (largest >> 62 == 0) {
+      return;
+    }
+    raise_to(top_ + 1);
+    for (std::int64_t j = digits - 1; j > 0; --j) {
+      digit_[j - 1] += digit_[j] >> 32;
+      digit_[j] &= mask;
+    }
+  }
 
   /// The sum * 2^-octave as a rounded pair. It must be in the range of normal doubles.
   XSOFTMAX_INLINE double_pair value(std::int64_t octave) const {
@@ -291,9 +360,7 @@ public:
   }
 
 private:
-  static constexpr std::int64_t digits = 5;
   static constexpr std::uint64_t mask = 0xFFFFFFFFu;
-  static constexpr std::int64_t lowest = -(std::int64_t{1} << 62);
 
   XSOFTMAX_INLINE void raise_to(std::int64_t leading) {
     if (leading <= top_) {
@@ -305,9 +372,6 @@ private:
     }
     top_ = leading;
   }
-
-  std::int64_t top_ = lowest;        // place of the leading digit, in units of 32 binary digits
-  std::uint64_t digit_[digits] = {}; // most significant first; carries wait in the upper halves
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

@@ -133,6 +133,15 @@ XSOFTMAX_INLINE bool valid_temperature(const char* function, double temperature)
   return false;
 }
 
+/// Where T = 0 has no meaning.
+XSOFTMAX_INLINE bool positive_temperature(const char* function, double temperature) {
+  if (temperature > 0 && temperature <= 1.7976931348623157e308) {
+    return true;
+  }
+  raise_out_of_range(function, "the temperature must be in (0, inf)", "temperature", temperature);
+  return false;
+}
+
 XSOFTMAX_INLINE bool valid_sink(const char* function, double sink) {
   if (sink <= 1.7976931348623157e308) {
     return true;

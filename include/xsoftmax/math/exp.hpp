@@ -113,6 +113,27 @@ struct power_table {
       table_entry(0x1.ea4afap+0f, 15)};
 };
 
+/// What power_table's entries lack: 2^(j/16) = entry * (1 + this), as bits of a float.
+template <class A>
+struct power_table_rest {
+  alignas(64) static constexpr std::int32_t entry[16] = {table_entry(0.0f, 0),
+                                                         table_entry(0x1.8d96d4p-25f, 0),
+                                                         table_entry(-0x1.9c0c22p-27f, 0),
+                                                         table_entry(0x1.964904p-25f, 0),
+                                                         table_entry(0x1.125002p-25f, 0),
+                                                         table_entry(0x1.370be4p-25f, 0),
+                                                         table_entry(-0x1.0a355p-25f, 0),
+                                                         table_entry(-0x1.00d8acp-27f, 0),
+                                                         table_entry(0x1.26055cp-26f, 0),
+                                                         table_entry(-0x1.05cb44p-25f, 0),
+                                                         table_entry(0x1.67a1cap-28f, 0),
+                                                         table_entry(0x1.a3b5e4p-28f, 0),
+                                                         table_entry(-0x1.f9c304p-27f, 0),
+                                                         table_entry(-0x1.6961b4p-28f, 0),
+                                                         table_entry(-0x1.a5217cp-28f, 0),
+                                                         table_entry(0x1.61428ep-28f, 0)};
+};
+
 /// scale * 2^(j/16). A quotient of exponentials does not see the common factor, and with this one the rounding errors
 /// of the entries are small just where the final rounding weighs most: together 1.09 * 2^-24 at worst, against
 /// 1.53 for 1 (the script prints both).
@@ -264,6 +285,36 @@ public:
 
   /// Also what t lost in its last rounding (at T = 1).
   XSOFTMAX_INLINE reduced<A, T> with_rest(V x, V& rest) const {
+    reduced<A, T> r = before_division(x, rest);
+    if constexpr (HasTemperature) {
+      r.t = r.t * inverse_;
+    }
+    return r;
+  }
+
+  /// The same for (x + low) / T, |low| <= ulp(x) / 2, and whatever T is. In float `rest` is not set: t is small, its
+  /// rounding errors negligible.
+  XSOFTMAX_INLINE reduced<A, T> of_pair(V x, V low, V& rest) const {
+    reduced<A, T> r = before_division(x, rest);
+    if constexpr (sizeof(T) == 4) {
+      r.t = r.t + low;
+    } else {
+      const V part = rest + low;
+      const V t = r.t + part;
+      rest = (r.t - t) + part;
+      r.t = t;
+    }
+    if constexpr (HasTemperature) {
+      r.t = r.t * inverse_;
+      if constexpr (sizeof(T) == 8) {
+        rest = rest * inverse_;
+      }
+    }
+    return r;
+  }
+
+private:
+  XSOFTMAX_INLINE reduced<A, T> before_division(V x, V& rest) const {
     using N = native<A>;
     const V round(exp_format<T>::round);
     const V shifted = N::multiply_add(x, log2e_, round); // k / steps = x log2(e) / T, to the nearest step
@@ -274,13 +325,9 @@ public:
     if constexpr (sizeof(T) == 4 && !N::fused) {
       t = N::negative_multiply_add(octaves, ln2_rest_, t);
     }
-    if constexpr (HasTemperature) {
-      t = t * inverse_;
-    }
     return {N::bits(shifted), t};
   }
 
-private:
   V log2e_;
   V ln2_high_;
   V ln2_low_;
@@ -394,7 +441,7 @@ public:
     return static_cast<T>(reference + headroom<T>) * r.ln2_high;
   }
 
-private:
+  /// The power at and (float) below that octave is 0.
   static XSOFTMAX_INLINE I power_or_zero(I power) {
     if constexpr (sizeof(T) == 4) {
       return native<A>::not_below_zero(power);
@@ -403,10 +450,54 @@ private:
     }
   }
 
+private:
   reducer<A, T, HasTemperature> reduce_;
   Power power_;
   V lowest_;
   V highest_;
+};
+
+/// The extended exponential without its rounding: exp((x + low) / T) * 2^(bias - reference) = power * (1 + q), a
+/// precise_term (sum.hpp), for |low| <= ulp(x) / 2. The range is that of extended_exp, terms at its lower end are 0.
+/// Relative error of power * (1 + q), taken exactly: about 0.1 * 2^-24 for float, 2^-53 for double.
+template <class A, class T>
+class precise_exp {
+public:
+  using V = batch<A, T>;
+  using Term = detail::precise_term<V>;
+  using Base = extended_exp<A, T, true>;
+
+  XSOFTMAX_INLINE precise_exp(const reduction<A, T>& r, std::int64_t reference)
+      : reduce_(r), power_(octave_bias<T> - reference),
+        lowest_(static_cast<T>(Base::lowest_octave(reference)) * r.ln2_high) {}
+
+  XSOFTMAX_INLINE Term operator()(V x, V low) const {
+    V rest;
+    const reduced<A, T> r = reduce_.of_pair(native<A>::max_keeping_nan(x, V(lowest_)), low, rest);
+    if constexpr (sizeof(T) == 4) {
+      rest = native<A>::from_bits(table_rest_(r.k));
+    }
+    return {native<A>::from_bits(Base::power_or_zero(power_(r.k))), exp_minus_one<A>(r.t, rest)};
+  }
+
+  /// Terms are 0 from here down.
+  XSOFTMAX_INLINE T lowest() const { return lowest_; }
+
+private:
+  struct nothing {};
+
+  static XSOFTMAX_INLINE auto table_rest() {
+    if constexpr (sizeof(T) == 4) {
+      return typename native<A>::table(power_table_rest<A>::entry, 0);
+    } else {
+      return nothing{};
+    }
+  }
+
+  reducer<A, T, true> reduce_;
+  power_bits<A, T, power_table> power_;
+  decltype(table_rest()) table_rest_ = table_rest();
+  T lowest_;
 };
 
 /// The extended exponential for logits of any size: elements beyond the range of the floating-point reduction are

@@ -52,6 +52,15 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
   return largest;
 }
 
+template <class A, class T>
+XSOFTMAX_INLINE bool contains_nan(contiguous_row<const T> z, std::size_t n) {
+  bool found = false;
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    found = found || native<A>::any_nan(load_chunk<A, T>(z, i, extent, T{}).v[0]);
+  });
+  return found;
+}
+
 /// A block's sum relative to a reference, and the octave of its largest term. The octave is beyond every range where
 /// that is +inf or NaN.
 struct block_terms {

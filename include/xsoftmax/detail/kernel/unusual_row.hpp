@@ -108,11 +108,8 @@ private:
 
   XSOFTMAX_INLINE bool contains_nan() const {
     bool found = false;
-    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
-      for (std::size_t i = 0; i < n; ++i) {
-        found = found || *z.at(i) != *z.at(i);
-      }
-    });
+    for_each_block([&](contiguous_row<const T> z, std::size_t n)
+                       XSOFTMAX_LAMBDA { found = found || kernel::contains_nan<A, T>(z, n); });
     return found;
   }
 

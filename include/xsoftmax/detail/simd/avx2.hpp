@@ -41,6 +41,12 @@ struct avx2 {
     return L(_mm256_slli_epi64(v, Count));
   }
 
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE L shift_right(L v) {
+    return L(_mm256_srli_epi64(v, Count));
+  }
+
   /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
   static XSOFTMAX_INLINE I half_sign(I v) {
     return I(_mm256_and_si256(_mm256_srli_epi32(v, 1), _mm256_set1_epi32(1 << 30)));
@@ -71,6 +77,24 @@ struct avx2 {
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm256_max_ps(low, x)); }
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm256_max_pd(low, x)); }
+
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(_mm256_andnot_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), v));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(_mm256_andnot_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ), v));
+  }
+
+  /// count + 1 where a = b.
+  static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
+    return I(_mm256_sub_epi32(count, _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))));
+  }
+
+  static XSOFTMAX_INLINE L count_equal(D a, D b, L count) {
+    return L(_mm256_sub_epi64(count, _mm256_castpd_si256(_mm256_cmp_pd(a, b, _CMP_EQ_OQ))));
+  }
 
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
 
@@ -140,6 +164,11 @@ struct avx2 {
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm256_cvtps_pd(_mm256_castps256_ps128(v)));
     high = D(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) {
+    return F(_mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1));
   }
 
   template <class T>

@@ -43,6 +43,12 @@ struct avx512 {
     return L(_mm512_maskz_slli_epi64(0xFF, v, Count));
   }
 
+  /// Zeros come in at the top.
+  template <unsigned Count>
+  static XSOFTMAX_INLINE L shift_right(L v) {
+    return L(_mm512_maskz_srli_epi64(0xFF, v, Count));
+  }
+
   /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
   static XSOFTMAX_INLINE I half_sign(I v) {
     return I(_mm512_and_si512(_mm512_maskz_srli_epi32(0xFFFF, v, 1), _mm512_set1_epi32(1 << 30)));
@@ -73,6 +79,24 @@ struct avx512 {
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm512_maskz_max_ps(0xFFFF, low, x)); }
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm512_maskz_max_pd(0xFF, low, x)); }
+
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ), v));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ), v));
+  }
+
+  /// count + 1 where a = b.
+  static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
+    return I(_mm512_mask_sub_epi32(count, _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), count, _mm512_set1_epi32(-1)));
+  }
+
+  static XSOFTMAX_INLINE L count_equal(D a, D b, L count) {
+    return L(_mm512_mask_sub_epi64(count, _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ), count, _mm512_set1_epi64(-1)));
+  }
 
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
 
@@ -164,6 +188,13 @@ struct avx512 {
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm512_maskz_cvtps_pd(0xFF, lower(v)));
     high = D(_mm512_maskz_cvtps_pd(0xFF, upper(v)));
+  }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) {
+    const __m256 first = _mm512_maskz_cvtpd_ps(0xFF, low);
+    const __m256 second = _mm512_maskz_cvtpd_ps(0xFF, high);
+    return F(__m512(__builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
   }
 
   template <class T>

@@ -41,6 +41,12 @@ struct neon64 {
     return L(vshlq_n_s64(v, Count));
   }
 
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE L shift_right(L v) {
+    return L(vreinterpretq_s64_u64(vshrq_n_u64(vreinterpretq_u64_s64(v), Count)));
+  }
+
   /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
   static XSOFTMAX_INLINE I half_sign(I v) { return I(vandq_s32(vshrq_n_s32(v, 1), vdupq_n_s32(1 << 30))); }
 
@@ -73,6 +79,24 @@ struct neon64 {
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(vmaxq_f32(x, low)); }
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(vmaxq_f64(x, low)); }
+
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vceqq_f32(a, b))));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(v), vceqq_f64(a, b))));
+  }
+
+  /// count + 1 where a = b.
+  static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
+    return I(vsubq_s32(count, vreinterpretq_s32_u32(vceqq_f32(a, b))));
+  }
+
+  static XSOFTMAX_INLINE L count_equal(D a, D b, L count) {
+    return L(vsubq_s64(count, vreinterpretq_s64_u64(vceqq_f64(a, b))));
+  }
 
   static XSOFTMAX_INLINE bool any_nan(F x) {
     const float32x4_t v = x;
@@ -152,6 +176,9 @@ struct neon64 {
     low = D(vcvt_f64_f32(vget_low_f32(v)));
     high = D(vcvt_high_f64_f32(v));
   }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) { return F(vcvt_high_f32_f64(vcvt_f32_f64(low), high)); }
 
   template <class T>
   static XSOFTMAX_INLINE batch<T> load(const T* p) {

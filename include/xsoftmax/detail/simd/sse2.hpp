@@ -41,6 +41,12 @@ struct sse2 {
     return L(_mm_slli_epi64(v, Count));
   }
 
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE L shift_right(L v) {
+    return L(_mm_srli_epi64(v, Count));
+  }
+
   /// Half the sign bit of each lane: 2^30 or 2^62 where it is set.
   static XSOFTMAX_INLINE I half_sign(I v) { return I(_mm_and_si128(_mm_srli_epi32(v, 1), _mm_set1_epi32(1 << 30))); }
 
@@ -83,6 +89,20 @@ struct sse2 {
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm_max_ps(low, x)); }
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm_max_pd(low, x)); }
+
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) { return F(_mm_andnot_ps(_mm_cmpeq_ps(a, b), v)); }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) { return D(_mm_andnot_pd(_mm_cmpeq_pd(a, b), v)); }
+
+  /// count + 1 where a = b.
+  static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
+    return I(_mm_sub_epi32(count, _mm_castps_si128(_mm_cmpeq_ps(a, b))));
+  }
+
+  static XSOFTMAX_INLINE L count_equal(D a, D b, L count) {
+    return L(_mm_sub_epi64(count, _mm_castpd_si128(_mm_cmpeq_pd(a, b))));
+  }
 
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm_movemask_ps(_mm_cmpunord_ps(x, x)) != 0; }
 
@@ -162,8 +182,10 @@ struct sse2 {
     const D b2 = b - b1;
     const D product = a * b;
     const D error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2;
+    // Infinite where a partial product overflows although the product does not: then it is left out.
+    const D finite = _mm_and_pd(error, _mm_cmpord_pd(error - error, error));
     const two_sum_parts sum = two_sum(product, c);
-    return sum.high + (sum.low + error);
+    return sum.high + (sum.low + finite);
   }
 
   /// Sixteen int32 in memory, four loads per lookup.
@@ -190,6 +212,9 @@ struct sse2 {
     low = D(_mm_cvtps_pd(v));
     high = D(_mm_cvtps_pd(_mm_movehl_ps(v, v)));
   }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) { return F(_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high))); }
 
   template <class T>
   static XSOFTMAX_INLINE batch<T> load(const T* p) {

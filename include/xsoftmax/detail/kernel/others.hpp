@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// The sum of a row without its largest elements, for logarithms that are accurate where one element outweighs the
+// others:
+//
+//   sum_k exp((z_k - m) / T) = c + R      c elements equal to the maximum m, R over all others
+//
+// The differences are exact (a sum and its rounding error), so a constant that is exact to add changes nothing.
+#pragma once
+
+#include <xsoftmax/detail/kernel/row.hpp>
+#include <xsoftmax/math/log.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// (z - m) / T as a pair, for every finite m and z and every T > 0. -inf where that is its value, or z is; the lower
+/// part is NaN then.
+///
+/// Powers of two keep the arithmetic in range: a factor <= 1/4 before the difference, so that it cannot overflow where
+/// the quotient does not, or, for temperatures near the smallest numbers, a large one after it. Where the first costs a
+/// logit its last digits, the quotient is too small to matter.
+template <class A>
+class gap_quotient {
+public:
+  using D = batch<A, double>;
+
+  XSOFTMAX_INLINE gap_quotient(double m, double temperature) {
+    const decoded t = decode(temperature);
+    const std::int64_t octave = t.exponent + 63 - __builtin_clzll(t.significand);
+    before_ = power_of_two(octave > 500 ? 500 - octave : octave < -500 ? 0 : -2);
+    after_ = power_of_two(octave < -500 ? -500 - octave : 0);
+    const D scaled(temperature * after_ * before_);
+    m_ = m * before_;
+    const D inverse = D(1.0) / scaled;
+    inverse_high_ = inverse;
+    inverse_low_ = native<A>::fused_multiply_add(D(0.0) - inverse, scaled, D(1.0)) * inverse;
+  }
+
+  XSOFTMAX_INLINE two_sum_result<D> operator()(D z) const {
+    using N = native<A>;
+    const auto gap = two_sum(z * D(before_), D(-m_)); // products by powers of two: no harm if they are contracted
+    const D high = gap.sum * D(after_);
+    const D low = gap.error * D(after_);
+    const D q = high * inverse_high_;
+    const D lost = N::fused_multiply_add(high, inverse_high_, D(0.0) - q);
+    return {q, N::multiply_add(low, inverse_high_, N::multiply_add(high, inverse_low_, lost))};
+  }
+
+  /// exp((z - m) / T) for a single z.
+  XSOFTMAX_INLINE double exp(double z) const {
+    const auto q = (*this)(D(z));
+    if (!(q.sum.get(0) > -746.0 && q.sum.get(0) < 710.0)) {
+      return q.sum.get(0) > 0 ? __builtin_inf() : 0.0;
+    }
+    const D e = math::exp<A, double>(q.sum);
+    return native<A>::multiply_add(e, q.error, e).get(0);
+  }
+
+private:
+  double before_;
+  double after_;
+  double m_;
+  D inverse_high_;
+  D inverse_low_;
+};
+
+/// c and R of a row or of a part of one; parts merge in any order.
+template <class T>
+struct others_sum {
+  exact_sum rest;          ///< R * 2^bias
+  std::uint64_t count = 0; ///< c
+  bool finite = true;      ///< no element was NaN
+
+  XSOFTMAX_INLINE void merge(const others_sum& other) {
+    rest.merge(other.rest);
+    count += other.count;
+    finite = finite && other.finite;
+  }
+
+  XSOFTMAX_INLINE double_pair value() const {
+    return rest.empty() ? double_pair{0.0, 0.0} : rest.value(-math::octave_bias<T>);
+  }
+};
+
+/// The sum over a block, and how many of its elements equal m.
+struct others_block {
+  double_pair sum;
+  std::uint64_t count;
+};
+
+/// The lanes of v added.
+template <class A, class Int>
+XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
+  alignas(64) Int lane[batch<A, Int>::size];
+  v.store_aligned(lane);
+  Int count = 0;
+  for (std::size_t l = 0; l < batch<A, Int>::size; ++l) {
+    count += lane[l];
+  }
+  return static_cast<std::uint64_t>(count);
+}
+
+/// Precise terms of the elements [first, last), at most a block, that are not equal to m. term(x) for any x but NaN.
+template <class A, class T, class Term, class Row>
+XSOFTMAX_INLINE others_block sum_others(const Term& term, Row z, std::size_t first, std::size_t last, T m) {
+  using V = batch<A, T>;
+  lane_sum<A, T> sum;
+  batch<A, bits_t<T>> count(0);
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    sum.add(map(
+        [&](V x) XSOFTMAX_LAMBDA {
+          precise_term<V> e = term(x);
+          e.power = native<A>::zero_where_equal(x, V(m), e.power);
+          count = native<A>::count_equal(x, V(m), count);
+          return e;
+        },
+        load_chunk<A, T>(z, i, extent, -infinity<T>)));
+  });
+  return {sum.total(), add_counts<A, bits_t<T>>(count)};
+}
+
+/// The terms of a row with finite maximum m, relative to 1. Those below about exp(-110) (double: exp(-753)) are 0.
+template <class A, class T>
+class others_of_maximum {
+public:
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE others_of_maximum(const math::reduction<A, T>& reduction, double temperature, T m)
+      : term_(reduction, 0), gap_(static_cast<double>(m), temperature), m_(m) {
+    const T range = -term_.lowest();
+    // Below the floor a term is 0. A maximum that is too large for the floor to be near has no neighbours that count.
+    constexpr T digits = sizeof(T) == 4 ? static_cast<T>(0x1p25) : static_cast<T>(0x1p54);
+    floor_ = m - 8 * range;
+    regular_ = reduction.usable && m <= digits * range && m >= -digits * range;
+  }
+
+  XSOFTMAX_INLINE precise_term<V> operator()(V x) const {
+    const auto gap = two_sum(native<A>::max_keeping_nan(x, V(floor_)), V(-m_));
+    return term_(gap.sum, gap.error);
+  }
+
+  /// Of [first, last), at most a block, relative to 2^-bias.
+  template <class Row>
+  XSOFTMAX_INLINE others_block block(Row z, std::size_t first, std::size_t last) const {
+    if (!regular_) [[unlikely]] {
+      return irregular_block(z, first, last);
+    }
+    return sum_others<A, T>(*this, z, first, last, m_);
+  }
+
+  /// A block's part of the row's.
+  static XSOFTMAX_INLINE void add(others_sum<T>& all, const others_block& block) {
+    if (block.sum.high - block.sum.high == 0) {
+      all.rest.add(block.sum, -math::octave_bias<T>);
+    } else {
+      all.finite = false;
+    }
+    all.count += block.count;
+  }
+
+private:
+  /// Temperatures far from 1, and rows of enormous logits: element by element.
+  template <class Row>
+  XSOFTMAX_NOINLINE others_block irregular_block(Row z, std::size_t first, std::size_t last) const {
+    exact_sum sum;
+    std::uint64_t count = 0;
+    for (std::size_t i = first; i < last; ++i) {
+      const T x = *z.at(i);
+      if (x != x) {
+        return {{static_cast<double>(x), 0.0}, 0};
+      }
+      if (x == m_) {
+        ++count;
+      } else {
+        sum.add({gap_.exp(static_cast<double>(x)), 0.0}, 0);
+      }
+    }
+    return {sum.empty() ? double_pair{0.0, 0.0} : sum.value(-math::octave_bias<T>), count};
+  }
+
+  math::precise_exp<A, T> term_;
+  gap_quotient<A> gap_;
+  T m_;
+  T floor_;
+  bool regular_;
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

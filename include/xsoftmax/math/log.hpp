@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// The logarithm of a sum in which the terms equal to the largest have been counted and the others added up: log(c + r),
+// accurate relative to its result even where that is tiny, c = 1 and r -> 0.
+//
+//   c + r = 2^k (1 + f)            1 + f in [sqrt(1/2), sqrt(2)), f as a pair; k = 0 and f = r where r is small
+//   log(1 + f) = u + u^3 P(u^2)    u = f / (1 + f / 2) as a pair: 2 atanh(u / 2)
+//
+// P was made by cmake/coeffs/log.sollya, which also prints its error.
+#pragma once
+
+#include <xsoftmax/detail/sum.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
+
+/// P(t) for t = u^2 <= 0.1179; t times its error is below 2^-65.
+template <class A>
+XSOFTMAX_INLINE detail::batch<A, double> atanh_remainder(detail::batch<A, double> t) {
+  using N = detail::native<A>;
+  using D = detail::batch<A, double>;
+  const D t2 = t * t;
+  const D c01 = N::multiply_add(D(0x1.9999999999d58p-7), t, D(0x1.5555555555555p-4));
+  const D c23 = N::multiply_add(D(0x1.c71c725c1a961p-12), t, D(0x1.249249242f0ap-9));
+  const D c45 = N::multiply_add(D(0x1.3b2153e77202fp-16), t, D(0x1.745cdb8fdb8c7p-14));
+  const D c67 = N::multiply_add(D(0x1.101ea8cd72d77p-20), t, D(0x1.0f4a99b645efap-18));
+  const D c0123 = N::multiply_add(c23, t2, c01);
+  const D c4567 = N::multiply_add(c67, t2, c45);
+  return N::multiply_add(c4567, t2 * t2, c0123);
+}
+
+/// log(c + r) as a pair (its `sum` the rounded logarithm) for whole c from 1 on and a pair r = r_high + r_low >= 0, c +
+/// r < 2^1000. Relative error of the pair below 2^-57 (the largest found: see log_test.cpp), subnormal r apart, where
+/// the result is r, as log(1 + r) is to the last place.
+template <class A>
+XSOFTMAX_INLINE detail::two_sum_result<detail::batch<A, double>>
+log_of_sum(detail::batch<A, double> c, detail::batch<A, double> r_high, detail::batch<A, double> r_low) {
+  using N = detail::native<A>;
+  using D = detail::batch<A, double>;
+  using L = detail::batch<A, std::int64_t>;
+  constexpr std::int64_t one = std::int64_t{1023} << 52;
+  const auto s = detail::two_sum(c, r_high);
+  // k in the place of the exponent: that of s / sqrt(1/2).
+  const L exponent = (N::bits(s.sum) - L(0x3FE6A09E667F3BCD)) & L(~((std::int64_t{1} << 52) - 1));
+  const D scale = N::from_bits(L(one) - exponent);
+  const D k = N::from_bits(N::template shift_right<52>(exponent) + N::bits(D(0x1p52))) - D(0x1p52);
+  const auto f = detail::two_sum(N::multiply_add(s.sum, scale, D(-1.0)), s.error * scale);
+  const D f_low = N::multiply_add(r_low, scale, f.error);
+  const auto g = detail::two_sum(D(1.0), f.sum * D(0.5)); // exact products: no harm if they are contracted
+  const D g_low = N::multiply_add(f_low, D(0.5), g.error);
+  const D u = f.sum / g.sum;
+  const D u_low = (N::fused_multiply_add(u, D(0.0) - g.sum, f.sum) + N::negative_multiply_add(u, g_low, f_low)) / g.sum;
+  const D t = u * u;
+  const D rest = N::multiply_add(u * t, atanh_remainder<A>(t), u_low);
+  // The upper part of ln 2 has 42 digits: its product with k is exact.
+  const auto high = detail::two_sum(k * D(0x1.62E42FEFA3800p-1), u);
+  const D low = high.error + N::multiply_add(k, D(0x1.EF35793C76730p-45), rest);
+  const D sum = high.sum + low;
+  return {sum, low - (sum - high.sum)};
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// log(sum exp(z / T)) of a row, of each row of a matrix, and of logits that come piece by piece.
+#pragma once
+
+#include <optional>
+#include <xsoftmax/arch.hpp>
+#include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/log_sum_exp_task.hpp>
+#include <xsoftmax/detail/validate.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
+
+/// Options of log_sum_exp. Members only ever join at the end.
+struct log_sum_exp_options {
+  double temperature = 1.0;                  ///< T of log(sum exp(z / T)), in (0, inf)
+  std::optional<double> sink = std::nullopt; ///< an extra logit
+};
+
+namespace detail {
+
+/// One out of each row of `in`.
+template <class Arch, class T>
+XSOFTMAX_INLINE void log_sum_exp_of_rows(const matrix_view<const T>& in, const matrix_view<T>& out,
+                                         const log_sum_exp_options& options) {
+  const double sink = options.sink.value_or(-__builtin_inf());
+  if (!positive_temperature("log_sum_exp", options.temperature) || !valid_sink("log_sum_exp", sink)) {
+    return;
+  }
+  call::log_sum_exp(Arch{}, log_sum_exp_task<T>{
+                                .z = source_of(in),
+                                .out = destination_of(out),
+                                .rows = in.rows(),
+                                .cols = in.cols(),
+                                .temperature = options.temperature,
+                                .sink = sink,
+                            });
+}
+
+} // namespace detail
+
+/// Log-sum-exp: log(sum_k exp(z_k / T)), with exp(sink / T) added to the sum where a sink is given.
+///
+/// z is a row (any contiguous sized range, or a vector_view). T and the sink are in the units of the logits.
+///
+/// Special values, in this order of precedence:
+///   length 0: -inf           | any NaN: NaN                      | one or more +inf: +inf
+///   all -inf: -inf           | length 0 or all -inf, with a sink: sink / T, rounded once
+///
+/// Accuracy: @@@
+/// The bits depend on the row's values and T alone: not on strides, alignment, neighbours, trailing -inf, nor, with
+/// fused multiply-add, on the architecture or compiler. They are those of a log_sum_exp_state to which the row was
+/// pushed in pieces cut at multiples of its block_size.
+///
+/// Cost: no allocation; one pass over z, which reads each block twice.
+/// Throws std::invalid_argument if T is not in (0, inf), or the sink is NaN or +inf.
+template <class Arch = default_arch, class In>
+[[nodiscard]] XSOFTMAX_INLINE auto log_sum_exp(In&& z, const log_sum_exp_options& options = {}) {
+  using T = detail::value_of<std::remove_reference_t<In>>;
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "xsoftmax: elements must be float or double");
+  const auto in = as_view(z);
+  static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
+                "xsoftmax: log_sum_exp of a matrix needs an output; only that of a row is returned");
+  T value = static_cast<T>(__builtin_nan(""));
+  detail::log_sum_exp_of_rows<Arch, T>(detail::as_matrix(in), matrix_view<T>(&value, 1, 1), options);
+  return value;
+}
+
+/// The same for each row of a matrix (matrix_view): out is a row of z.rows() elements. Throws std::invalid_argument
+/// also if it is not; nothing has been written then.
+template <class Arch = default_arch, class In, class Out>
+requires(!std::is_same_v<std::remove_cvref_t<Out>, log_sum_exp_options>) XSOFTMAX_INLINE
+    void log_sum_exp(In&& z, Out&& out, const log_sum_exp_options& options = {}) {
+  using T = detail::value_of<std::remove_reference_t<In>>;
+  using OutView = detail::view_of<std::remove_reference_t<Out>>;
+  static_assert(detail::is_vector<OutView>, "xsoftmax: log_sum_exp writes one number per row, into a row");
+  const matrix_view<const T> in = detail::as_matrix(as_view(z));
+  const auto results = as_view(out);
+  // As a column, so that rows meet rows.
+  detail::check_types<const matrix_view<const T>&, matrix_view<typename OutView::element_type>>();
+  static_assert(std::is_lvalue_reference_v<Out> || detail::refers_to_elements<Out>(),
+                "xsoftmax: the output is a temporary container: its result would be lost");
+  if (in.rows() != results.size()) {
+    detail::raise_mismatch("log_sum_exp", "out must have one element for each row of z", "rows of z", in.rows(),
+                           "length of out", results.size());
+    return;
+  }
+  detail::log_sum_exp_of_rows<Arch, T>(in, detail::as_matrix(results), options);
+}
+
+/// Log-sum-exp of logits that come in pieces: from a stream, from shards, from threads. No logit is kept; states of
+/// parts merge in any order and association.
+///
+/// A piece is seen in blocks of block_size elements, and pieces cut at multiples of it give the bits of one push of
+/// the whole, and of log_sum_exp: in whatever order and however merged (beyond 2^30 elements, up to 2^-100 of the
+/// sum). Other cuts stay within the bound. A state that has seen nothing, or only -inf, is neutral. Trivially copyable,
+/// and laid out the same on every architecture.
+template <class T>
+class log_sum_exp_state {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "xsoftmax: elements must be float or double");
+
+public:
+  /// Elements of a block.
+  static constexpr std::size_t block_size = 8192 / sizeof(T);
+
+  /// Throws std::invalid_argument if the temperature is not in (0, inf).
+  explicit log_sum_exp_state(double temperature = 1.0)
+      : temperature_(detail::positive_temperature("log_sum_exp_state", temperature) ? temperature : 1.0) {}
+
+  [[nodiscard]] double temperature() const noexcept { return temperature_; }
+
+  /// The elements of a row (any contiguous sized range, or a vector_view).
+  template <class Arch = default_arch, class In>
+  void push(In&& z) {
+    static_assert(std::is_same_v<detail::value_of<std::remove_reference_t<In>>, T>,
+                  "xsoftmax: the row's elements are not those of the state");
+    const auto in = as_view(z);
+    static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>, "xsoftmax: a state takes rows, not matrices");
+    const matrix_view<const T> row = detail::as_matrix(in);
+    run<Arch>({.what = step::push, .state = &summary_, .z = detail::source_of(row), .cols = row.cols()});
+  }
+
+  /// What the other state has seen. Throws std::invalid_argument if the temperatures differ.
+  template <class Arch = default_arch>
+  void merge(const log_sum_exp_state& other) {
+    if (temperature_ != other.temperature_) {
+      detail::raise_mismatch("log_sum_exp_state::merge", "the states differ in their temperature", "temperature",
+                             temperature_, "temperature of the other", other.temperature_);
+      return;
+    }
+    const detail::log_sum_exp_summary copy = other.summary_; // a state may be merged with itself
+    run<Arch>({.what = step::merge, .state = &summary_, .other = &copy});
+  }
+
+  /// log(sum exp(z / T)) of all that was seen, and of the sink: as log_sum_exp.
+  template <class Arch = default_arch>
+  [[nodiscard]] T value(std::optional<double> sink = std::nullopt) const {
+    const double extra = sink.value_or(-__builtin_inf());
+    T result = static_cast<T>(__builtin_nan(""));
+    if (detail::valid_sink("log_sum_exp_state::value", extra)) {
+      run<Arch>({.what = step::value, .other = &summary_, .sink = extra, .value = &result});
+    }
+    return result;
+  }
+
+  /// For the library's own functions over states.
+  [[nodiscard]] const detail::log_sum_exp_summary& summary() const noexcept { return summary_; }
+
+private:
+  using task_type = detail::log_sum_exp_state_task<T>;
+  using step = typename task_type::step;
+
+  template <class Arch>
+  void run(task_type task) const {
+    task.temperature = temperature_;
+    detail::call::log_sum_exp_state(Arch{}, task);
+  }
+
+  double temperature_;
+  detail::log_sum_exp_summary summary_;
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

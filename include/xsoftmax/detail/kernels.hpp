@@ -2,4 +2,6 @@
 // The kernels that kernels.def lists.
 #pragma once
 
+#include <xsoftmax/detail/kernel/log_softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
+#include <xsoftmax/detail/kernel/softmax_backward.hpp>

@@ -70,8 +70,8 @@ XSOFTMAX_INLINE double add_lanes(V v) {
 template <class N, class V>
 XSOFTMAX_INLINE double_pair add_lanes(V high, V low) {
   if constexpr (std::is_same_v<V, double>) {
-    const double sum = high + low;
-    return rounded_pair(sum, low - (sum - high));
+    const auto s = two_sum(high, low); // sums of either sign may cancel: low need not be the smaller
+    return rounded_pair(s.sum, s.error);
   } else {
     const auto s = two_sum(N::lower_half(high), N::upper_half(high));
     return add_lanes<typename N::half>(s.sum, (N::lower_half(low) + N::upper_half(low)) + s.error);
@@ -105,6 +105,13 @@ public:
         total_.v[2 * decltype(b)::value + 1] += high;
       });
     });
+  }
+
+  /// The same for terms that are double already: each enters its lane by itself.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { total_.v[decltype(b)::value % accumulators] += e.v[decltype(b)::value]; });
   }
 
   /// The block's sum, lanes added as a tree: accumulators first, then the lanes of the one that is left.
@@ -149,6 +156,13 @@ public:
       high_[lane] = s.sum;
       low_[lane] += s.error;
     });
+  }
+
+  /// The same for terms that are pairs, |rest| <= ulp(e) / 2.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e, const pack<batch<A, double>, N>& rest) {
+    add(e);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { low_[decltype(b)::value % accumulators] += rest.v[decltype(b)::value]; });
   }
 
   /// The block's sum, lanes added as a tree.
@@ -256,6 +270,9 @@ public:
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
+  /// The binary place of the sum's leading digit: the sum is below 2^(octave + 32), but for carries.
+  XSOFTMAX_INLINE std::int64_t leading_octave() const { return top_ * digit_bits; }
+
   /// The sum * 2^-octave as a rounded pair. It must be in the range of normal doubles.
   XSOFTMAX_INLINE double_pair value(std::int64_t octave) const {
     // Carries first: six digits, the leading one from the carries.
@@ -282,7 +299,7 @@ public:
       lower = (lower << zeros) | (rest >> (64 - zeros));
     }
     // upper * 2^exponent + lower * 2^(exponent - 64): the nearest 53 bits, and 64 of the rest.
-    const std::int64_t exponent = (top_ - first) * 32 - zeros - octave;
+    const std::int64_t exponent = (top_ - first) * digit_bits - zeros - octave;
     const std::uint64_t below = upper & 0x7FF;
     const bool up = below > 0x400 || (below == 0x400 && (lower != 0 || (upper & 0x800) != 0));
     const auto high = static_cast<double>((upper >> 11) + (up ? 1 : 0));
@@ -292,6 +309,7 @@ public:
 
 private:
   static constexpr std::int64_t digits = 5;
+  static constexpr std::int64_t digit_bits = 32;
   static constexpr std::uint64_t mask = 0xFFFFFFFFu;
   static constexpr std::int64_t lowest = -(std::int64_t{1} << 62);
 

@@ -72,6 +72,15 @@ struct avx2 {
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm256_max_pd(low, x)); }
 
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(_mm256_andnot_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), v));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(_mm256_andnot_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ), v));
+  }
+
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
 
   static XSOFTMAX_INLINE bool any_nan(D x) { return _mm256_movemask_pd(_mm256_cmp_pd(x, x, _CMP_UNORD_Q)) != 0; }
@@ -140,6 +149,11 @@ struct avx2 {
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm256_cvtps_pd(_mm256_castps256_ps128(v)));
     high = D(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) {
+    return F(_mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1));
   }
 
   template <class T>

@@ -74,6 +74,15 @@ struct avx512 {
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm512_maskz_max_pd(0xFF, low, x)); }
 
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ), v));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ), v));
+  }
+
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
 
   static XSOFTMAX_INLINE bool any_nan(D x) { return _mm512_cmp_pd_mask(x, x, _CMP_UNORD_Q) != 0; }
@@ -164,6 +173,14 @@ struct avx512 {
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm512_maskz_cvtps_pd(0xFF, lower(v)));
     high = D(_mm512_maskz_cvtps_pd(0xFF, upper(v)));
+  }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) {
+    const __m256 first = _mm512_maskz_cvtpd_ps(0xFF, low);
+    const __m256 second = _mm512_maskz_cvtpd_ps(0xFF, high);
+    return F(static_cast<__m512>(
+        __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
   }
 
   template <class T>

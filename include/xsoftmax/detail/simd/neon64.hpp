@@ -74,6 +74,15 @@ struct neon64 {
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(vmaxq_f64(x, low)); }
 
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) {
+    return F(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vceqq_f32(a, b))));
+  }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) {
+    return D(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(v), vceqq_f64(a, b))));
+  }
+
   static XSOFTMAX_INLINE bool any_nan(F x) {
     const float32x4_t v = x;
     return vminvq_u32(vceqq_f32(v, v)) == 0;
@@ -152,6 +161,9 @@ struct neon64 {
     low = D(vcvt_f64_f32(vget_low_f32(v)));
     high = D(vcvt_high_f64_f32(v));
   }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) { return F(vcvt_high_f32_f64(vcvt_f32_f64(low), high)); }
 
   template <class T>
   static XSOFTMAX_INLINE batch<T> load(const T* p) {

@@ -84,6 +84,11 @@ struct sse2 {
 
   static XSOFTMAX_INLINE D max_keeping_nan(D x, D low) { return D(_mm_max_pd(low, x)); }
 
+  /// v, but 0 where a = b.
+  static XSOFTMAX_INLINE F zero_where_equal(F a, F b, F v) { return F(_mm_andnot_ps(_mm_cmpeq_ps(a, b), v)); }
+
+  static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) { return D(_mm_andnot_pd(_mm_cmpeq_pd(a, b), v)); }
+
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm_movemask_ps(_mm_cmpunord_ps(x, x)) != 0; }
 
   static XSOFTMAX_INLINE bool any_nan(D x) { return _mm_movemask_pd(_mm_cmpunord_pd(x, x)) != 0; }
@@ -190,6 +195,9 @@ struct sse2 {
     low = D(_mm_cvtps_pd(v));
     high = D(_mm_cvtps_pd(_mm_movehl_ps(v, v)));
   }
+
+  /// The inverse of widen, rounded to nearest.
+  static XSOFTMAX_INLINE F narrow(D low, D high) { return F(_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high))); }
 
   template <class T>
   static XSOFTMAX_INLINE batch<T> load(const T* p) {

@@ -153,7 +153,7 @@ public:
       sum.add(std::fma(factor, static_cast<long double>(dy[i]), -product));
       magnitude.add(std::fabs(product));
     }
-    sum_ = sum.value();
+    sum_ = sum.parts();
     magnitude_ = magnitude.value();
   }
 
@@ -163,9 +163,10 @@ public:
     }
     const auto dy = static_cast<long double>(dy_[i]);
     if constexpr (logarithmic) {
-      return std::fma(-weight(i), sum_, dy) / temperature_;
+      return std::fma(-weight(i), sum_.high, dy) / temperature_;
     } else {
-      return y_[i] * (dy - sum_) / temperature_;
+      const wide::pair difference = wide::sum(dy, -sum_.high);
+      return y_[i] * (difference.high + (difference.low - sum_.low)) / temperature_;
     }
   }
 
@@ -174,11 +175,15 @@ public:
   [[nodiscard]] long double allowance(std::size_t i) const {
     const long double scale = weight(i) / temperature_;
     const long double unit = single ? 0x1p-45L : 0x1p-89L;
-    const long double exponential = logarithmic && !single ? 0x1p-51L * std::fabs(sum_) : 0.0L;
-    // Products below the range of double, and an exponential below it.
-    const long double smallest = std::numeric_limits<double>::denorm_min();
-    const long double lost = smallest * (static_cast<long double>(y_.size()) * scale +
-                                         (logarithmic ? std::fabs(sum_) / temperature_ : 0.0L));
+    const long double exponential = logarithmic && !single ? 0x1p-51L * std::fabs(sum_.high) : 0.0L;
+    // Products, an exponential or p / T below the range of double.
+    constexpr long double smallest = std::numeric_limits<double>::denorm_min();
+    long double lost = smallest * static_cast<long double>(y_.size()) * scale;
+    if constexpr (logarithmic) {
+      lost += smallest * std::fabs(sum_.high) / temperature_;
+    } else if constexpr (!single) {
+      lost += smallest * std::fabs(dy_[i] - sum_.high);
+    }
     return scale * (unit * magnitude_ + exponential) + lost;
   }
 
@@ -192,7 +197,7 @@ private:
   const std::vector<T>& y_;
   const std::vector<T>& dy_;
   long double temperature_;
-  long double sum_ = 0;
+  wide::pair sum_ = {};
   long double magnitude_ = 0;
 };
 

@@ -555,7 +555,7 @@ TEST_CASE("backward: mistaken arguments are refused before anything is written",
     CHECK(contains(refusal([&] { Of::template run<Arch>(y, low, high); }), "dz overlaps " + dy_name));
     CHECK(std::all_of(dz.begin(), dz.end(), [](float x) { return x == 3; }));
     CHECK(std::all_of(both.begin(), both.end(), [](float x) { return x == 3; }));
-    CHECK(refusal([&] { Of::template run<Arch>(low, high, low); }).empty()); // inputs may overlap each other
+    CHECK(refusal([&] { Of::template run<Arch>(low, high, dz); }).empty()); // inputs may overlap each other
     // Options are checked whatever the data are.
     std::vector<float> none;
     CHECK(!refusal([&] {

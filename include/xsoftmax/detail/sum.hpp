@@ -150,19 +150,18 @@ public:
   template <std::size_t N>
   XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
     static_assert(N % accumulators == 0);
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-      constexpr std::size_t lane = decltype(b)::value % accumulators;
-      const auto s = two_sum(high_[lane], e.v[decltype(b)::value]);
-      high_[lane] = s.sum;
-      low_[lane] += s.error;
-    });
+    unroll<N>([&](auto b)
+                  XSOFTMAX_LAMBDA { low_[decltype(b)::value % accumulators] += add_high(b, e.v[decltype(b)::value]); });
   }
 
   /// The same for terms that are pairs, |rest| <= ulp(e) / 2.
   template <std::size_t N>
   XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e, const pack<batch<A, double>, N>& rest) {
-    add(e);
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { low_[decltype(b)::value % accumulators] += rest.v[decltype(b)::value]; });
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value;
+      low_[at % accumulators] += add_high(b, e.v[at]) + rest.v[at];
+    });
   }
 
   /// The block's sum, lanes added as a tree.
@@ -174,6 +173,15 @@ public:
 
 private:
   static constexpr std::size_t accumulators = virtual_lanes<double> / lanes<A, double>;
+
+  /// Adds batch Index of a pack to its lanes and returns what that rounds away.
+  template <class Index>
+  XSOFTMAX_INLINE batch<A, double> add_high(Index, batch<A, double> e) {
+    batch<A, double>& high = high_[Index::value % accumulators];
+    const auto s = two_sum(high, e);
+    high = s.sum;
+    return s.error;
+  }
 
   template <std::size_t Count>
   XSOFTMAX_INLINE void add_halves() {

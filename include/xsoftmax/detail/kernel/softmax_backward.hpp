@@ -63,8 +63,9 @@ public:
 
   static XSOFTMAX_INLINE double_pair term(double p, double dp) {
     const double product = p * dp;
-    const double rest = N::fused_multiply_add(D(p), D(dp), D(-product)).get(0);
-    return {product, rest - rest == 0 ? rest : 0.0}; // emulated, it fails at the end of the range
+    // Smaller by 2^4, because where the operation is emulated it fails at the end of the range.
+    const double rest = N::fused_multiply_add(D(p), D(dp * 0x1p-4), D(-product * 0x1p-4)).get(0) * 0x1p4;
+    return {product, rest - rest == 0 ? rest : 0.0};
   }
 
   XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) {

@@ -23,6 +23,7 @@
 /// Forced inlining: a function that is never emitted cannot be merged by the linker with a copy built for another
 /// architecture.
 #define XSOFTMAX_INLINE inline __attribute__((always_inline))
+#define XSOFTMAX_LAMBDA __attribute__((always_inline))
 
 /// Keeps a rarely taken path out of the body of its caller.
 #define XSOFTMAX_NOINLINE __attribute__((noinline, cold))

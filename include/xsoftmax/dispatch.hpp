@@ -69,6 +69,16 @@ namespace dispatch __attribute__((visibility("hidden"))) {
 
 namespace call __attribute__((visibility("hidden"))) {
 
+  /// Has the choice been made, so that calls from other threads raise no error? Makes it, and raises the error here.
+  template <class Arch>
+  constexpr bool ready(Arch) noexcept {
+    return true;
+  }
+
+  inline bool ready(runtime) {
+    return dispatch::active_name.load(std::memory_order_relaxed) != nullptr || dispatch::resolve_or_raise();
+  }
+
 // A tag that is not in the list. The overloads below are better matches for those that are.
 #define XSOFTMAX_KERNEL(name, T)                                                                                       \
   template <class Arch>                                                                                                \

@@ -6,6 +6,7 @@
 #include <vector>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/executor.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
@@ -19,6 +20,46 @@ struct softmax_options {
   std::optional<double> sink = std::nullopt; ///< an extra logit that counts in the denominator only (0: softmax1)
   store_kind store = store_kind::automatic;  ///< speed only
 };
+
+namespace detail {
+
+/// Rows [first, first + count) of the task.
+template <class T>
+softmax_task<T> rows_of(softmax_task<T> task, std::size_t first, std::size_t count) {
+  task.z = rows_from<T>(task.z, first);
+  task.p = rows_from<T>(task.p, first);
+  task.rows = count;
+  return task;
+}
+
+/// Checks the arguments of softmax and hands launch(task, output) what is to be done.
+template <class In, class Out, class Launch>
+XSOFTMAX_INLINE void checked_softmax(In&& z, Out&& p, const softmax_options& options, Launch&& launch) {
+  check_types<In, Out>();
+  using T = compute_of<In>;
+  const auto in = input_matrix(z);
+  const auto out = output_matrix(p);
+  const double sink = options.sink.value_or(-__builtin_inf());
+  if (!same_shape("softmax", "z", in, "p", out) || !no_partial_overlap("softmax", "z", in, "p", out) ||
+      !valid_temperature("softmax", options.temperature) || !valid_sink("softmax", sink)) {
+    return;
+  }
+  launch(
+      softmax_task<T>{
+          .z = source_of(in),
+          .p = destination_of(out),
+          .rows = in.rows(),
+          .cols = in.cols(),
+          .temperature = options.temperature,
+          .sink = sink,
+          .algorithm = options.algorithm,
+          .store = options.store,
+          .masked_row = options.masked_row,
+      },
+      out);
+}
+
+} // namespace detail
 
 /// Softmax: p_i = exp(z_i / T) / sum_k exp(z_k / T), with exp(sink / T) added to the denominator where a sink is given.
 ///
@@ -51,26 +92,19 @@ struct softmax_options {
 template <class Arch = default_arch, class In, class Out>
 requires(!std::is_same_v<std::remove_cvref_t<Out>, softmax_options>) XSOFTMAX_INLINE
     void softmax(In&& z, Out&& p, const softmax_options& options = {}) {
-  detail::check_types<In, Out>();
-  using T = detail::compute_of<In>;
-  const matrix_view<const detail::value_of<std::remove_reference_t<In>>> in = detail::as_matrix(as_view(z));
-  const matrix_view<detail::value_of<std::remove_reference_t<Out>>> out = detail::as_matrix(as_view(p));
-  const double sink = options.sink.value_or(-__builtin_inf());
-  if (!detail::same_shape("softmax", "z", in, "p", out) || !detail::no_partial_overlap("softmax", "z", in, "p", out) ||
-      !detail::valid_temperature("softmax", options.temperature) || !detail::valid_sink("softmax", sink)) {
-    return;
-  }
-  detail::call::softmax(Arch{}, detail::softmax_task<T>{
-                                    .z = detail::source_of(in),
-                                    .p = detail::destination_of(out),
-                                    .rows = in.rows(),
-                                    .cols = in.cols(),
-                                    .temperature = options.temperature,
-                                    .sink = sink,
-                                    .algorithm = options.algorithm,
-                                    .store = options.store,
-                                    .masked_row = options.masked_row,
-                                });
+  detail::checked_softmax(std::forward<In>(z), std::forward<Out>(p), options,
+                          [](const auto& task, const auto&) XSOFTMAX_LAMBDA { detail::call::softmax(Arch{}, task); });
+}
+
+/// The same with the rows shared out by an executor: any callable executor(count, body) that calls body(i) for each
+/// std::size_t i below count exactly once, in any order and on any threads, and returns when all have returned; with
+/// <xsoftmax/execution.hpp> also a standard execution policy. The bits are those of the call without it. Arguments are
+/// checked, and errors raised, before the executor is called; work that is not worth sharing never reaches it.
+template <class Arch = default_arch, detail::executor Executor, class In, class Out>
+void softmax(Executor&& executor, In&& z, Out&& p, const softmax_options& options = {}) {
+  detail::checked_softmax(std::forward<In>(z), std::forward<Out>(p), options, [&](const auto& task, const auto& out) {
+    detail::run_rows<Arch>(executor, out, task, [](const auto& part) { detail::call::softmax(Arch{}, part); });
+  });
 }
 
 /// The same, returning the probabilities of one row in a new std::vector.
@@ -86,5 +120,6 @@ template <class Arch = default_arch, class In>
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE
 
+#include <xsoftmax/softmax/backward.hpp>
 #include <xsoftmax/softmax/log_softmax.hpp>
 #include <xsoftmax/softmax/log_sum_exp.hpp>

@@ -199,6 +199,18 @@ constexpr matrix_view<T> as_matrix(matrix_view<T> m) {
   return m;
 }
 
+/// The matrix of an input: its elements are const.
+template <class X>
+constexpr matrix_view<const value_of<X>> input_matrix(X& x) {
+  return as_matrix(as_view(x));
+}
+
+/// The matrix of an output.
+template <class X>
+constexpr matrix_view<element_of<X>> output_matrix(X& x) {
+  return as_matrix(as_view(x));
+}
+
 /// A matrix for the kernels.
 template <class X>
 XSOFTMAX_INLINE constexpr source source_of(const matrix_view<X>& m) {

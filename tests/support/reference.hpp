@@ -71,6 +71,8 @@ public:
 
   [[nodiscard]] long double value() const { return total_ + rest_; }
 
+  [[nodiscard]] pair parts() const { return sum(total_, rest_); }
+
 private:
   long double total_ = 0;
   long double rest_ = 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../support/catch.hpp"
+#include "../support/layouts.hpp"
 #include "../support/rows.hpp"
 #include "../support/softmax_checks.hpp"
 
@@ -58,51 +59,6 @@ std::vector<T> mixed_row(std::size_t cols, std::size_t row) {
     return make_row<T>(row_kinds[row % std::size(row_kinds)], cols, row);
   }
 }
-
-/// Where the elements of a matrix lie.
-struct layout {
-  const char* what;
-  std::ptrdiff_t row_stride;
-  std::ptrdiff_t col_stride;
-};
-
-/// A matrix in a layout, with sentinels wherever no element lies.
-template <class T>
-class laid_out {
-public:
-  static constexpr T sentinel = T(-77);
-
-  laid_out(std::size_t rows, std::size_t cols, const layout& shape) : rows_(rows), cols_(cols), shape_(shape) {
-    const std::ptrdiff_t row_reach = shape.row_stride * (static_cast<std::ptrdiff_t>(rows) - 1);
-    const std::ptrdiff_t col_reach = shape.col_stride * (static_cast<std::ptrdiff_t>(cols) - 1);
-    storage_.assign(static_cast<std::size_t>(std::abs(row_reach) + std::abs(col_reach) + 1), sentinel);
-    first_ = storage_.data() + (row_reach < 0 ? -row_reach : 0) + (col_reach < 0 ? -col_reach : 0);
-  }
-
-  T& at(std::size_t r, std::size_t c) {
-    return first_[static_cast<std::ptrdiff_t>(r) * shape_.row_stride +
-                  static_cast<std::ptrdiff_t>(c) * shape_.col_stride];
-  }
-
-  xs::matrix_view<T> view() const { return {first_, rows_, cols_, shape_.row_stride, shape_.col_stride}; }
-
-  /// Is everything between the elements as it was? Clears the elements.
-  bool untouched_between() {
-    for (std::size_t r = 0; r < rows_; ++r) {
-      for (std::size_t c = 0; c < cols_; ++c) {
-        at(r, c) = sentinel;
-      }
-    }
-    return std::all_of(storage_.begin(), storage_.end(), [](T x) { return bits(x) == bits(sentinel); });
-  }
-
-private:
-  std::size_t rows_;
-  std::size_t cols_;
-  layout shape_;
-  std::vector<T> storage_;
-  T* first_;
-};
 
 } // namespace
 
@@ -169,22 +125,11 @@ TEMPLATE_LIST_TEST_CASE("softmax: a row of a matrix has the bits of the row alon
       for (std::size_t r = 0; r < rows; ++r) {
         alone[r] = probabilities<Arch>(z[r], options);
       }
-      const auto signed_rows = static_cast<std::ptrdiff_t>(rows);
-      const auto signed_cols = static_cast<std::ptrdiff_t>(cols);
-      const layout layouts[] = {
-          {"dense", signed_cols, 1},
-          {"padded", signed_cols + 5, 1},
-          {"upside down", -signed_cols, 1},
-          {"column-major", 1, signed_rows},
-          {"column-major, padded", 1, signed_rows + 3},
-          {"every other column", 2 * signed_cols + 1, 2},
-          {"mirrored", signed_cols, -1},
-          {"rows interleaved", 3, 3 * signed_rows + 2},
-      };
-      for (std::size_t l = 0; l < std::size(layouts); ++l) {
+      const std::vector<layout> layouts = layouts_of(rows, cols);
+      for (std::size_t l = 0; l < layouts.size(); ++l) {
         const layout& from = layouts[l];
         // Into the same layout, and into another one.
-        for (const layout& to : {from, layouts[(l * 3 + 1) % std::size(layouts)]}) {
+        for (const layout& to : {from, layouts[(l * 3 + 1) % layouts.size()]}) {
           laid_out<T> in(rows, cols, from);
           laid_out<T> out(rows, cols, to);
           for (std::size_t r = 0; r < rows; ++r) {

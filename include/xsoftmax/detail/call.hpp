@@ -20,6 +20,12 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 namespace detail::call {
 
+/// Can calls from other threads raise no error of the choice? Nothing is chosen here.
+template <class Arch>
+constexpr bool ready(Arch) noexcept {
+  return true;
+}
+
 #define XSOFTMAX_KERNEL(name, T)                                                                                       \
   template <class Arch>                                                                                                \
   void name(Arch, const name##_task<T>& task) noexcept {                                                               \

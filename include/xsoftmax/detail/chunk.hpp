@@ -22,6 +22,15 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
   return y;
 }
 
+/// f on each batch of x and the one beside it in y.
+template <class F, class B, std::size_t N>
+XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<B, N>& y) {
+  pack<decltype(f(x.v[0], y.v[0])), N> z;
+  unroll<N>([&](auto b)
+                XSOFTMAX_LAMBDA { z.v[decltype(b)::value] = f(x.v[decltype(b)::value], y.v[decltype(b)::value]); });
+  return z;
+}
+
 /// Elements of a row, side by side.
 template <class T>
 struct contiguous_row {

@@ -3,5 +3,7 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/log_softmax.hpp>
+#include <xsoftmax/detail/kernel/log_softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
+#include <xsoftmax/detail/kernel/softmax_backward.hpp>

@@ -50,8 +50,6 @@ XSOFTMAX_INLINE void unroll(Body&& body) {
   unroll_over(std::make_index_sequence<N>{}, body);
 }
 
-#define XSOFTMAX_LAMBDA __attribute__((always_inline))
-
 namespace simd {
 
 struct sse2;

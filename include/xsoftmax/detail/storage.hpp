@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 #include <xsoftmax/config.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
@@ -26,6 +27,15 @@ struct elements {
   std::ptrdiff_t col_stride;
   storage_format format;
 };
+
+/// The same matrix from row `first` on, computed in T.
+template <class T, class Void>
+XSOFTMAX_INLINE elements<Void> rows_from(elements<Void> m, std::size_t first) {
+  using Byte = std::conditional_t<std::is_const_v<Void>, const unsigned char, unsigned char>;
+  const std::ptrdiff_t size = m.format == storage_format::native ? static_cast<std::ptrdiff_t>(sizeof(T)) : 2;
+  m.data = static_cast<Byte*>(m.data) + static_cast<std::ptrdiff_t>(first) * m.row_stride * size;
+  return m;
+}
 
 using source = elements<const void>;
 using destination = elements<void>;

@@ -71,8 +71,8 @@ XSOFTMAX_INLINE double add_lanes(V v) {
 template <class N, class V>
 XSOFTMAX_INLINE double_pair add_lanes(V high, V low) {
   if constexpr (std::is_same_v<V, double>) {
-    const double sum = high + low;
-    return rounded_pair(sum, low - (sum - high));
+    const auto s = two_sum(high, low); // sums of either sign may cancel: low need not be the smaller
+    return rounded_pair(s.sum, s.error);
   } else {
     const auto s = two_sum(N::lower_half(high), N::upper_half(high));
     return add_lanes<typename N::half>(s.sum, (N::lower_half(low) + N::upper_half(low)) + s.error);
@@ -136,6 +136,13 @@ public:
     });
   }
 
+  /// The same for terms that are double already: each enters its lane by itself.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
+    static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { total_.v[decltype(b)::value % accumulators] += e.v[decltype(b)::value]; });
+  }
+
   /// The block's sum, lanes added as a tree: accumulators first, then the lanes of the one that is left.
   XSOFTMAX_INLINE double_pair total() const {
     pack<batch<A, double>, accumulators> t = total_;
@@ -172,11 +179,17 @@ public:
   template <std::size_t N>
   XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
     static_assert(N % accumulators == 0);
+    unroll<N>([&](auto b)
+                  XSOFTMAX_LAMBDA { low_[decltype(b)::value % accumulators] += add_high(b, e.v[decltype(b)::value]); });
+  }
+
+  /// The same for terms that are pairs, |rest| <= ulp(e) / 2.
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e, const pack<batch<A, double>, N>& rest) {
+    static_assert(N % accumulators == 0);
     unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-      constexpr std::size_t lane = decltype(b)::value % accumulators;
-      const auto s = two_sum(high_[lane], e.v[decltype(b)::value]);
-      high_[lane] = s.sum;
-      low_[lane] += s.error;
+      constexpr std::size_t at = decltype(b)::value;
+      low_[at % accumulators] += add_high(b, e.v[at]) + rest.v[at];
     });
   }
 
@@ -204,6 +217,15 @@ public:
 
 private:
   static constexpr std::size_t accumulators = virtual_lanes<double> / lanes<A, double>;
+
+  /// Adds batch Index of a pack to its lanes and returns what that rounds away.
+  template <class Index>
+  XSOFTMAX_INLINE batch<A, double> add_high(Index, batch<A, double> e) {
+    batch<A, double>& high = high_[Index::value % accumulators];
+    const auto s = two_sum(high, e);
+    high = s.sum;
+    return s.error;
+  }
 
   template <std::size_t Count>
   XSOFTMAX_INLINE void add_halves() {
@@ -306,7 +328,7 @@ public:
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
   /// Not empty: the sum is in [2^octave, 2^(octave + 96)).
-  XSOFTMAX_INLINE std::int64_t octave() const { return top_ * 32; }
+  XSOFTMAX_INLINE std::int64_t octave() const { return top_ * digit_bits; }
 
   /// Makes room for 2^31 more additions of normal digits, if there is none left. The bits then depend on when that was,
   /// by less than 2^-126 of the sum.
@@ -351,7 +373,7 @@ public:
       lower = (lower << zeros) | (rest >> (64 - zeros));
     }
     // upper * 2^exponent + lower * 2^(exponent - 64): the nearest 53 bits, and 64 of the rest.
-    const std::int64_t exponent = (top_ - first) * 32 - zeros - octave;
+    const std::int64_t exponent = (top_ - first) * digit_bits - zeros - octave;
     const std::uint64_t below = upper & 0x7FF;
     const bool up = below > 0x400 || (below == 0x400 && (lower != 0 || (upper & 0x800) != 0));
     const auto high = static_cast<double>((upper >> 11) + (up ? 1 : 0));
@@ -360,6 +382,7 @@ public:
   }
 
 private:
+  static constexpr std::int64_t digit_bits = 32;
   static constexpr std::uint64_t mask = 0xFFFFFFFFu;
 
   XSOFTMAX_INLINE void raise_to(std::int64_t leading) {

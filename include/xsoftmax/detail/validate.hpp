@@ -109,20 +109,21 @@ XSOFTMAX_INLINE bool no_partial_overlap(const char* function, const char* in_nam
       return false;
     }
     return true;
+  } else {
+    const bool same_strides = (in.rows() == 1 || in.row_stride() == out.row_stride()) &&
+                              (in.cols() == 1 || in.col_stride() == out.col_stride());
+    if (!same_strides || in.data() == out.data()) {
+      return true;
+    }
+    const auto distance = static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(out.data()) -
+                                                      reinterpret_cast<std::intptr_t>(in.data())) /
+                          static_cast<std::ptrdiff_t>(sizeof(Out));
+    if (!lattices_meet(distance, in.rows(), in.cols(), in.row_stride(), in.col_stride())) {
+      return true;
+    }
+    raise_overlap(function, in_name, out_name, distance, in.cols());
+    return false;
   }
-  const bool same_strides = (in.rows() == 1 || in.row_stride() == out.row_stride()) &&
-                            (in.cols() == 1 || in.col_stride() == out.col_stride());
-  if (!same_strides || in.data() == out.data()) {
-    return true;
-  }
-  const auto distance = static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(out.data()) -
-                                                    reinterpret_cast<std::intptr_t>(in.data())) /
-                        static_cast<std::ptrdiff_t>(sizeof(Out));
-  if (!lattices_meet(distance, in.rows(), in.cols(), in.row_stride(), in.col_stride())) {
-    return true;
-  }
-  raise_overlap(function, in_name, out_name, distance, in.cols());
-  return false;
 }
 
 XSOFTMAX_INLINE bool valid_temperature(const char* function, double temperature) {

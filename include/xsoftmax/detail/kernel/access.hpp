@@ -257,9 +257,7 @@ XSOFTMAX_INLINE void store_chunk(formatted_row<void> row, std::size_t i, Extent 
 /// Row r of a matrix.
 template <class T, class Void>
 XSOFTMAX_INLINE any_row<T, Void> row_of(const elements<Void>& m, std::size_t r) {
-  using Byte = std::conditional_t<std::is_const_v<Void>, const unsigned char, unsigned char>;
-  const std::ptrdiff_t size = m.format == storage_format::native ? static_cast<std::ptrdiff_t>(sizeof(T)) : 2;
-  return {static_cast<Byte*>(m.data) + static_cast<std::ptrdiff_t>(r) * m.row_stride * size, m.col_stride, m.format};
+  return {rows_from<T>(m, r).data, m.col_stride, m.format};
 }
 
 /// The same where its elements are T side by side.

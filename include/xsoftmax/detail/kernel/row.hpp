@@ -53,6 +53,13 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
 }
 
 template <class A, class T>
+XSOFTMAX_INLINE void fill(contiguous_row<T> p, std::size_t n, T value) {
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    store_chunk<A, false, T>(p, i, extent, pack<batch<A, T>, 1>{{batch<A, T>(value)}});
+  });
+}
+
+template <class A, class T>
 XSOFTMAX_INLINE bool contains_nan(contiguous_row<const T> z, std::size_t n) {
   bool found = false;
   for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {

@@ -103,7 +103,11 @@ private:
   }
 
   XSOFTMAX_INLINE void fill(T value) const {
-    rewrite([&](T) XSOFTMAX_LAMBDA { return value; });
+    for_each_piece<T>(p_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+      block_buffer<T> room;
+      kernel::fill<A, T>(p_.target(first, room), last - first, value);
+      p_.template commit<A>(first, last, room);
+    });
   }
 
   XSOFTMAX_INLINE bool contains_nan() const {

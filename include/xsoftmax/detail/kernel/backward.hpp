@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+// What the backward passes share: a sum over the row, then a formula of each element and that sum.
+//
+//   softmax       dz_i = p_i (dp_i - S) / T            S = sum of p_k dp_k
+//   log_softmax   dz_i = (dlp_i - exp(lp_i) S) / T     S = sum of dlp_k
+//
+// Elements without weight (p = 0, lp = -inf) are masked: they enter no sum, whatever their gradient, and get +0.
+//
+// A Formula<A, T> says what differs:
+//   masked                 what an element without weight holds in y
+//   add(lanes, y, dy)      the terms of a chunk join the sum; masked elements add zeros
+//   term(y, dy)            one of them
+//   Formula(S, T)(y, dy)   the gradient of a batch
+#pragma once
+
+#include <xsoftmax/detail/backward_task.hpp>
+#include <xsoftmax/detail/kernel/access.hpp>
+#include <xsoftmax/detail/kernel/row.hpp>
+#include <xsoftmax/detail/signed_sum.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// Floats as doubles, in the same order.
+template <class A, std::size_t N>
+XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>, N>& x) {
+  pack<batch<A, double>, 2 * N> y;
+  unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+    native<A>::widen(x.v[decltype(b)::value], y.v[2 * decltype(b)::value], y.v[2 * decltype(b)::value + 1]);
+  });
+  return y;
+}
+
+/// f of floats in double, rounded once at the end.
+template <class A, class F>
+XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y) {
+  using N = native<A>;
+  batch<A, double> x_low;
+  batch<A, double> x_high;
+  batch<A, double> y_low;
+  batch<A, double> y_high;
+  N::widen(x, x_low, x_high);
+  N::widen(y, y_low, y_high);
+  return N::narrow(f(x_low, y_low), f(x_high, y_high));
+}
+
+/// x / T for any T > 0 by two multiplications: the inverse of T as a product of which no part leaves the range.
+template <class A>
+class divided_by {
+public:
+  using D = batch<A, double>;
+
+  XSOFTMAX_INLINE explicit divided_by(double temperature) {
+    const double first = temperature > 0x1p512 ? 0x1p-512 : temperature < 0x1p-512 ? 0x1p512 : 1.0;
+    first_ = D(first);
+    rest_ = D(1.0 / (temperature * first));
+  }
+
+  XSOFTMAX_INLINE D operator()(D x) const { return x * first_ * rest_; }
+
+private:
+  D first_;
+  D rest_;
+};
+
+/// The two passes over a row. Both work on any range of it that begins at a multiple of the block: sums of parts are
+/// merged, and the result is that of one pass.
+template <class A, class T, class Formula, class Y, class DY, class DZ>
+class backward_row {
+public:
+  XSOFTMAX_INLINE backward_row(Y y, DY dy, DZ dz, double temperature)
+      : y_(y), dy_(dy), dz_(dz), temperature_(temperature) {}
+
+  XSOFTMAX_INLINE void run(std::size_t n) const {
+    if (temperature_ == 0) {
+      clear(n);
+      return;
+    }
+    write(sum(n), 0, n);
+  }
+
+private:
+  static XSOFTMAX_INLINE bool finite(double_pair v) { return v.high - v.high == 0 && v.low - v.low == 0; }
+
+  XSOFTMAX_INLINE double_pair sum(std::size_t n) const {
+    if (n <= block_size<T>) { // the accumulator would give the same pair
+      const double_pair block = block_sum(0, n);
+      if (finite(block)) [[likely]] {
+        return block;
+      }
+    }
+    signed_sum total;
+    reduce(total, 0, n);
+    return total.value();
+  }
+
+  /// The terms of [first, last) join the sum.
+  __attribute__((noinline)) void reduce(signed_sum& total, std::size_t first, std::size_t last) const {
+    for (; first < last; first += block_size<T>) {
+      const std::size_t end = last - first > block_size<T> ? first + block_size<T> : last;
+      const double_pair block = block_sum(first, end);
+      if (sizeof(T) == 4 || finite(block)) [[likely]] {
+        total.add(block);
+      } else {
+        one_by_one(total, first, end);
+      }
+    }
+  }
+
+  /// At most a block, of either access.
+  __attribute__((noinline)) double_pair block_sum(std::size_t first, std::size_t last) const {
+    typename Y::buffer y_room;
+    typename DY::buffer dy_room;
+    const auto y = y_.template block<A>(first, last, y_room);
+    const auto dy = dy_.template block<A>(first, last, dy_room);
+    lane_sum<A, T> lanes;
+    for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+      Formula::add(lanes, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{}));
+    });
+    return lanes.total();
+  }
+
+  /// A block of doubles that holds infinities, NaN or products that overflow, or whose lanes overflow: the exceptional
+  /// terms by IEEE addition, the others exactly.
+  __attribute__((noinline, cold)) void one_by_one(signed_sum& total, std::size_t first, std::size_t last) const {
+    typename Y::buffer y_room;
+    typename DY::buffer dy_room;
+    const auto y = y_.template block<A>(first, last, y_room);
+    const auto dy = dy_.template block<A>(first, last, dy_room);
+    for (std::size_t i = 0; i < last - first; ++i) {
+      if (*y.at(i) != Formula::masked) {
+        total.add(Formula::term(*y.at(i), *dy.at(i)));
+      }
+    }
+  }
+
+  __attribute__((noinline)) void write(double_pair total, std::size_t first, std::size_t last) const {
+    const Formula gradient(total, temperature_);
+    for_each_piece<T>(dz_, first, last, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
+      typename Y::buffer y_room;
+      typename DY::buffer dy_room;
+      typename DZ::buffer dz_room;
+      const auto y = y_.template block<A>(begin, end, y_room);
+      const auto dy = dy_.template block<A>(begin, end, dy_room);
+      const auto dz = dz_.target(begin, dz_room);
+      for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+        store_chunk<A, false, T>(
+            dz, i, extent,
+            map(gradient, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
+      });
+      dz_.template commit<A>(begin, end, dz_room);
+    });
+  }
+
+  /// T = 0: the forward pass is piecewise constant.
+  __attribute__((noinline)) void clear(std::size_t n) const {
+    for_each_piece<T>(dz_, 0, n, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
+      typename DZ::buffer dz_room;
+      fill<A, T>(dz_.target(begin, dz_room), end - begin, T{});
+      dz_.template commit<A>(begin, end, dz_room);
+    });
+  }
+
+  Y y_;
+  DY dy_;
+  DZ dz_;
+  double temperature_;
+};
+
+/// The rows of a task, by what is nearest at hand.
+template <class A, class T, class Formula>
+XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
+  if (task.cols == 0) {
+    return;
+  }
+  const auto each_row = [&](auto&& row) XSOFTMAX_LAMBDA {
+    for (std::size_t r = 0; r < task.rows; ++r) {
+      const auto y = row(task.y, r);
+      const auto dy = row(task.dy, r);
+      const auto dz = row(task.dz, r);
+      backward_row<A, T, Formula, std::remove_const_t<decltype(y)>, std::remove_const_t<decltype(dy)>,
+                   std::remove_const_t<decltype(dz)>>(y, dy, dz, task.temperature)
+          .run(task.cols);
+    }
+  };
+  if (has_plain_rows<T>(task.y, task.cols) && has_plain_rows<T>(task.dy, task.cols) &&
+      has_plain_rows<T>(task.dz, task.cols)) {
+    each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(m, r); });
+  } else {
+    each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(m, r); });
+  }
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// The gradient of softmax: dz_i = p_i (dp_i - S) / T, S = sum of p_k dp_k.
+#pragma once
+
+#include <xsoftmax/detail/kernel/backward.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+template <class A, class T>
+class softmax_gradient;
+
+/// In double from end to end: the products of floats are exact there, and nothing over- or underflows.
+template <class A>
+class softmax_gradient<A, float> {
+public:
+  using F = batch<A, float>;
+  using D = batch<A, double>;
+  static constexpr float masked = 0;
+
+  template <std::size_t N>
+  static XSOFTMAX_INLINE void add(lane_sum<A, float>& sum, const pack<F, N>& p, const pack<F, N>& dp) {
+    const auto gradient =
+        map([](F y, F dy) XSOFTMAX_LAMBDA { return native<A>::zero_where_equal(y, F(0.0f), dy); }, p, dp);
+    // Contraction with the addition that follows changes nothing: the product is exact.
+    sum.add(map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, widened<A>(p), widened<A>(gradient)));
+  }
+
+  static XSOFTMAX_INLINE double_pair term(float p, float dp) {
+    return {static_cast<double>(p) * static_cast<double>(dp), 0.0};
+  }
+
+  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) : dot_(dot.high), divided_(temperature) {}
+
+  XSOFTMAX_INLINE F operator()(F p, F dp) const {
+    const F dz = in_double<A>([&](D y, D dy) XSOFTMAX_LAMBDA { return divided_(y * (dy - dot_)); }, p, dp);
+    return native<A>::zero_where_equal(p, F(0.0f), dz);
+  }
+
+private:
+  D dot_;
+  divided_by<A> divided_;
+};
+
+/// Products and S as pairs, so that what cancels in dp - S leaves no error behind.
+template <class A>
+class softmax_gradient<A, double> {
+public:
+  using N = native<A>;
+  using D = batch<A, double>;
+  static constexpr double masked = 0;
+
+  template <std::size_t Size>
+  static XSOFTMAX_INLINE void add(lane_sum<A, double>& sum, const pack<D, Size>& p, const pack<D, Size>& dp) {
+    const auto gradient = map([](D y, D dy) XSOFTMAX_LAMBDA { return N::zero_where_equal(y, D(0.0), dy); }, p, dp);
+    const auto product = map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, p, gradient);
+    pack<D, Size> rest;
+    unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value;
+      rest.v[at] = N::fused_multiply_add(p.v[at], gradient.v[at], -product.v[at]);
+    });
+    sum.add(product, rest);
+  }
+
+  static XSOFTMAX_INLINE double_pair term(double p, double dp) {
+    const double product = p * dp;
+    // Smaller by 2^4, because where the operation is emulated it fails at the end of the range.
+    const double rest = N::fused_multiply_add(D(p), D(dp * 0x1p-4), D(-product * 0x1p-4)).get(0) * 0x1p4;
+    return {product, rest - rest == 0 ? rest : 0.0};
+  }
+
+  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) {
+    // Near the end of the range dp - S could overflow where dz does not; a temperature near the other end could make
+    // p / T overflow.
+    const double down = dot.high < 0x1p969 && dot.high > -0x1p969 ? 1.0 : 0x1p-2;
+    const double up = temperature < 0x1p-1000 ? 0x1p100 : 1.0;
+    exact_ = dot.high - dot.high == 0;
+    order_ = temperature == 1 ? order::none : temperature < 1 ? order::first : order::last;
+    scale_ = D(down);
+    minus_high_ = D(-dot.high * down);
+    minus_low_ = D(-dot.low * down);
+    temperature_ = D(temperature * up);
+    unscale_ = D(up / down);
+  }
+
+  XSOFTMAX_INLINE D operator()(D p, D dp) const {
+    const auto difference = two_sum(dp * scale_, minus_high_);
+    const D t = exact_ ? difference.sum + (difference.error + minus_low_) : difference.sum;
+    D dz;
+    if (order_ == order::none) {
+      dz = p * t;
+    } else if (order_ == order::first) { // T < 1: p / T does not underflow
+      dz = (p / temperature_) * t;
+    } else { // T > 1: p t underflows only where dz does
+      dz = p * t / temperature_;
+    }
+    return N::zero_where_equal(p, D(0.0), dz * unscale_);
+  }
+
+private:
+  enum class order { none, first, last };
+
+  bool exact_; // S is finite; otherwise plain IEEE arithmetic
+  order order_;
+  D scale_;
+  D minus_high_;
+  D minus_low_;
+  D temperature_;
+  D unscale_;
+};
+
+template <class A, class T>
+struct softmax_backward {
+  static void run(const softmax_backward_task<T>& task) noexcept { backward_rows<A, T, softmax_gradient<A, T>>(task); }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <xsoftmax/detail/log_sum_exp_task.hpp>
 #include <xsoftmax/detail/storage.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
@@ -47,6 +48,7 @@ struct softmax_task {
   softmax_algorithm algorithm;
   store_kind store;
   masked_row_policy masked_row;
+  const log_sum_exp_summary* whole = nullptr; ///< the row of which z is a part; null: z itself
 };
 
 } // namespace detail

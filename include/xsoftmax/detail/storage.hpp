@@ -28,13 +28,20 @@ struct elements {
   storage_format format;
 };
 
-/// The same matrix from row `first` on, computed in T.
+/// The same matrix from row `row` and column `col` on, computed in T.
 template <class T, class Void>
-XSOFTMAX_INLINE elements<Void> rows_from(elements<Void> m, std::size_t first) {
+XSOFTMAX_INLINE elements<Void> elements_from(elements<Void> m, std::size_t row, std::size_t col) {
   using Byte = std::conditional_t<std::is_const_v<Void>, const unsigned char, unsigned char>;
   const std::ptrdiff_t size = m.format == storage_format::native ? static_cast<std::ptrdiff_t>(sizeof(T)) : 2;
-  m.data = static_cast<Byte*>(m.data) + static_cast<std::ptrdiff_t>(first) * m.row_stride * size;
+  const std::ptrdiff_t offset =
+      static_cast<std::ptrdiff_t>(row) * m.row_stride + static_cast<std::ptrdiff_t>(col) * m.col_stride;
+  m.data = static_cast<Byte*>(m.data) + offset * size;
   return m;
+}
+
+template <class T, class Void>
+XSOFTMAX_INLINE elements<Void> rows_from(const elements<Void>& m, std::size_t row) {
+  return elements_from<T>(m, row, 0);
 }
 
 using source = elements<const void>;

@@ -6,6 +6,7 @@
 #include <vector>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/executor.hpp>
 #include <xsoftmax/detail/log_softmax_task.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
@@ -17,6 +18,43 @@ struct log_softmax_options {
   masked_row_policy masked_row = masked_row_policy::nan; ///< a row of only -inf: NaN, or (zero) -inf, the log of 0
   std::optional<double> sink = std::nullopt;             ///< an extra logit that counts in the denominator only
 };
+
+namespace detail {
+
+/// Rows [first, first + count) of the task.
+template <class T>
+log_softmax_task<T> rows_of(log_softmax_task<T> task, std::size_t first, std::size_t count) {
+  task.z = rows_from<T>(task.z, first);
+  task.y = rows_from<T>(task.y, first);
+  task.rows = count;
+  return task;
+}
+
+/// Checks the arguments of log_softmax and hands launch(task, output) what is to be done.
+template <class In, class Out, class Launch>
+XSOFTMAX_INLINE void checked_log_softmax(In&& z, Out&& y, const log_softmax_options& options, Launch&& launch) {
+  check_types<In, Out>();
+  const auto in = input_matrix(z);
+  const auto out = output_matrix(y);
+  const double sink = options.sink.value_or(-__builtin_inf());
+  if (!same_shape("log_softmax", "z", in, "y", out) || !no_partial_overlap("log_softmax", "z", in, "y", out) ||
+      !valid_temperature("log_softmax", options.temperature) || !valid_sink("log_softmax", sink)) {
+    return;
+  }
+  launch(
+      log_softmax_task<compute_of<In>>{
+          .z = source_of(in),
+          .y = destination_of(out),
+          .rows = in.rows(),
+          .cols = in.cols(),
+          .temperature = options.temperature,
+          .sink = sink,
+          .masked_row = options.masked_row,
+      },
+      out);
+}
+
+} // namespace detail
 
 /// Log-softmax: y_i = z_i / T - log(sum_k exp(z_k / T)), with exp(sink / T) added to the sum where a sink is given.
 ///
@@ -44,25 +82,18 @@ struct log_softmax_options {
 template <class Arch = default_arch, class In, class Out>
 requires(!std::is_same_v<std::remove_cvref_t<Out>, log_softmax_options>) XSOFTMAX_INLINE
     void log_softmax(In&& z, Out&& y, const log_softmax_options& options = {}) {
-  detail::check_types<In, Out>();
-  using T = detail::value_of<std::remove_reference_t<In>>;
-  const matrix_view<const T> in = detail::as_matrix(as_view(z));
-  const matrix_view<T> out = detail::as_matrix(as_view(y));
-  const double sink = options.sink.value_or(-__builtin_inf());
-  if (!detail::same_shape("log_softmax", "z", in, "y", out) ||
-      !detail::no_partial_overlap("log_softmax", "z", in, "y", out) ||
-      !detail::valid_temperature("log_softmax", options.temperature) || !detail::valid_sink("log_softmax", sink)) {
-    return;
-  }
-  detail::call::log_softmax(Arch{}, detail::log_softmax_task<T>{
-                                        .z = detail::source_of(in),
-                                        .y = detail::destination_of(out),
-                                        .rows = in.rows(),
-                                        .cols = in.cols(),
-                                        .temperature = options.temperature,
-                                        .sink = sink,
-                                        .masked_row = options.masked_row,
-                                    });
+  detail::checked_log_softmax(std::forward<In>(z), std::forward<Out>(y), options,
+                              [](const auto& task, const auto&)
+                                  XSOFTMAX_LAMBDA { detail::call::log_softmax(Arch{}, task); });
+}
+
+/// The same with the rows shared out by an executor, as softmax does.
+template <class Arch = default_arch, detail::executor Executor, class In, class Out>
+void log_softmax(Executor&& executor, In&& z, Out&& y, const log_softmax_options& options = {}) {
+  detail::checked_log_softmax(
+      std::forward<In>(z), std::forward<Out>(y), options, [&](const auto& task, const auto& out) {
+        detail::run_rows<Arch>(executor, out, task, [](const auto& part) { detail::call::log_softmax(Arch{}, part); });
+      });
 }
 
 /// The same, returning the logarithms of one row in a new std::vector.

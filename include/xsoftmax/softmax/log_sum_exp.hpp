@@ -5,6 +5,7 @@
 #include <optional>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/executor.hpp>
 #include <xsoftmax/detail/log_sum_exp_task.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
@@ -18,22 +19,52 @@ struct log_sum_exp_options {
 
 namespace detail {
 
-/// One out of each row of `in`.
-template <class Arch, class T>
-XSOFTMAX_INLINE void log_sum_exp_of_rows(const matrix_view<const T>& in, const matrix_view<T>& out,
-                                         const log_sum_exp_options& options) {
+/// Rows [first, first + count) of the task.
+template <class T>
+log_sum_exp_task<T> rows_of(log_sum_exp_task<T> task, std::size_t first, std::size_t count) {
+  task.z = rows_from<T>(task.z, first);
+  task.out = elements_from<T>(task.out, 0, first);
+  task.rows = count;
+  return task;
+}
+
+/// Checks the options of log_sum_exp and hands launch(task) what is to be done: one number into `out`, a row, of each
+/// row of `in`.
+template <class T, class In, class Out, class Launch>
+XSOFTMAX_INLINE void checked_log_sum_exp(const matrix_view<const In>& in, const matrix_view<Out>& out,
+                                         const log_sum_exp_options& options, Launch&& launch) {
   const double sink = options.sink.value_or(-__builtin_inf());
   if (!positive_temperature("log_sum_exp", options.temperature) || !valid_sink("log_sum_exp", sink)) {
     return;
   }
-  call::log_sum_exp(Arch{}, log_sum_exp_task<T>{
-                                .z = source_of(in),
-                                .out = destination_of(out),
-                                .rows = in.rows(),
-                                .cols = in.cols(),
-                                .temperature = options.temperature,
-                                .sink = sink,
-                            });
+  launch(log_sum_exp_task<T>{
+      .z = source_of(in),
+      .out = destination_of(out),
+      .rows = in.rows(),
+      .cols = in.cols(),
+      .temperature = options.temperature,
+      .sink = sink,
+  });
+}
+
+/// The same for the public function over rows, with its shapes.
+template <class In, class Out, class Launch>
+XSOFTMAX_INLINE void checked_log_sum_exp_of_rows(In&& z, Out&& out, const log_sum_exp_options& options,
+                                                 Launch&& launch) {
+  using OutView = view_of<std::remove_reference_t<Out>>;
+  static_assert(is_vector<OutView>, "xsoftmax: log_sum_exp writes one number per row, into a row");
+  static_assert(std::is_lvalue_reference_v<Out> || refers_to_elements<Out>(),
+                "xsoftmax: the output is a temporary container: its result would be lost");
+  const auto in = input_matrix(z);
+  const auto results = output_matrix(out);
+  // As matrices both, so that only the element types are compared.
+  check_types<decltype(in)&, decltype(output_matrix(out))>();
+  if (in.rows() != results.cols()) {
+    raise_mismatch("log_sum_exp", "out must have one element for each row of z", "rows of z", in.rows(),
+                   "length of out", results.cols());
+    return;
+  }
+  checked_log_sum_exp<compute_of<In>>(in, results, options, launch);
 }
 
 } // namespace detail
@@ -55,13 +86,13 @@ XSOFTMAX_INLINE void log_sum_exp_of_rows(const matrix_view<const T>& in, const m
 /// Throws std::invalid_argument if T is not in (0, inf), or the sink is NaN or +inf.
 template <class Arch = default_arch, class In>
 [[nodiscard]] XSOFTMAX_INLINE auto log_sum_exp(In&& z, const log_sum_exp_options& options = {}) {
-  using T = detail::value_of<std::remove_reference_t<In>>;
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "xsoftmax: elements must be float or double");
   const auto in = as_view(z);
   static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
                 "xsoftmax: log_sum_exp of a matrix needs an output; only that of a row is returned");
+  using T = detail::compute_of<In>;
   T value = static_cast<T>(__builtin_nan(""));
-  detail::log_sum_exp_of_rows<Arch, T>(detail::as_matrix(in), matrix_view<T>(&value, 1, 1), options);
+  detail::checked_log_sum_exp<T>(detail::input_matrix(z), matrix_view<T>(&value, 1, 1), options,
+                                 [](const auto& task) XSOFTMAX_LAMBDA { detail::call::log_sum_exp(Arch{}, task); });
   return value;
 }
 
@@ -70,21 +101,18 @@ template <class Arch = default_arch, class In>
 template <class Arch = default_arch, class In, class Out>
 requires(!std::is_same_v<std::remove_cvref_t<Out>, log_sum_exp_options>) XSOFTMAX_INLINE
     void log_sum_exp(In&& z, Out&& out, const log_sum_exp_options& options = {}) {
-  using T = detail::value_of<std::remove_reference_t<In>>;
-  using OutView = detail::view_of<std::remove_reference_t<Out>>;
-  static_assert(detail::is_vector<OutView>, "xsoftmax: log_sum_exp writes one number per row, into a row");
-  const matrix_view<const T> in = detail::as_matrix(as_view(z));
-  const auto results = as_view(out);
-  // As a column, so that rows meet rows.
-  detail::check_types<const matrix_view<const T>&, matrix_view<typename OutView::element_type>>();
-  static_assert(std::is_lvalue_reference_v<Out> || detail::refers_to_elements<Out>(),
-                "xsoftmax: the output is a temporary container: its result would be lost");
-  if (in.rows() != results.size()) {
-    detail::raise_mismatch("log_sum_exp", "out must have one element for each row of z", "rows of z", in.rows(),
-                           "length of out", results.size());
-    return;
-  }
-  detail::log_sum_exp_of_rows<Arch, T>(in, detail::as_matrix(results), options);
+  detail::checked_log_sum_exp_of_rows(std::forward<In>(z), std::forward<Out>(out), options,
+                                      [](const auto& task)
+                                          XSOFTMAX_LAMBDA { detail::call::log_sum_exp(Arch{}, task); });
+}
+
+/// The same with the rows shared out by an executor, as softmax does.
+template <class Arch = default_arch, detail::executor Executor, class In, class Out>
+void log_sum_exp(Executor&& executor, In&& z, Out&& out, const log_sum_exp_options& options = {}) {
+  detail::checked_log_sum_exp_of_rows(std::forward<In>(z), std::forward<Out>(out), options, [&](const auto& task) {
+    detail::run_rows<Arch>(executor, detail::input_matrix(z), task,
+                           [](const auto& part) { detail::call::log_sum_exp(Arch{}, part); });
+  });
 }
 
 /// Log-sum-exp of logits that come in pieces: from a stream, from shards, from threads. No logit is kept; states of
@@ -111,11 +139,10 @@ public:
   /// The elements of a row (any contiguous sized range, or a vector_view).
   template <class Arch = default_arch, class In>
   void push(In&& z) {
-    static_assert(std::is_same_v<detail::value_of<std::remove_reference_t<In>>, T>,
-                  "xsoftmax: the row's elements are not those of the state");
-    const auto in = as_view(z);
-    static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>, "xsoftmax: a state takes rows, not matrices");
-    const matrix_view<const T> row = detail::as_matrix(in);
+    static_assert(std::is_same_v<detail::compute_of<In>, T>, "xsoftmax: the row's elements are not those of the state");
+    static_assert(detail::is_vector<detail::view_of<std::remove_reference_t<In>>>,
+                  "xsoftmax: a state takes rows, not matrices");
+    const auto row = detail::input_matrix(z);
     run<Arch>({.what = step::push, .state = &summary_, .z = detail::source_of(row), .cols = row.cols()});
   }
 

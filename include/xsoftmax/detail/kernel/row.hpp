@@ -224,6 +224,8 @@ class row_sum {
 public:
   XSOFTMAX_INLINE row_sum() {}
 
+  XSOFTMAX_INLINE explicit row_sum(const exact_sum& sum) : sum_(sum) {}
+
   XSOFTMAX_INLINE void add(double_pair block, std::int64_t reference) {
     if (block.high - block.high == 0) {
       accumulate(sum_, block, reference - math::octave_bias<T>);

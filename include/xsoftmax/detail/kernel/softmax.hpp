@@ -54,6 +54,9 @@ public:
     finish(state, stream);
   }
 
+  /// p of a part of a row of which everything is known already.
+  XSOFTMAX_INLINE void run(const log_sum_exp_summary& whole, bool stream) const { finish(state_of(whole), stream); }
+
   /// The row's state in the way that serves every row.
   XSOFTMAX_INLINE row_state<T> state() const { return maximum_first(); }
 
@@ -70,6 +73,22 @@ private:
   XSOFTMAX_INLINE row_state<T> classify(T largest) const {
     row_state<T> state;
     return regular(largest, state.reference) ? state : unusual().classify(largest, reduction_);
+  }
+
+  __attribute__((noinline)) row_state<T> state_of(const log_sum_exp_summary& whole) const {
+    if (whole.nan || whole.plus_infinity) {
+      return filled_row(not_a_number<T>);
+    }
+    if (whole.count == 0) {
+      return filled_row(masked_value<T>(task_));
+    }
+    row_state<T> state;
+    if (!regular(static_cast<T>(whole.maximum), state.reference)) {
+      return unusual().classify(whole);
+    }
+    row_sum<A, T> sum(exact_sum(whole.all));
+    complete(state, sum, task_.sink, task_.temperature);
+    return state;
   }
 
   XSOFTMAX_INLINE std::size_t block_end(std::size_t first) const {
@@ -242,7 +261,9 @@ struct softmax {
       return;
     }
     const bool plain = has_plain_rows<T>(task.z, task.cols) && has_plain_rows<T>(task.p, task.cols);
-    if (plain && task.temperature == 1.0) {
+    if (task.whole != nullptr) [[unlikely]] {
+      part(task, plain);
+    } else if (plain && task.temperature == 1.0) {
       usual_rows(task);
     } else {
       other_rows(task, plain);
@@ -272,6 +293,17 @@ private:
     }
   }
 
+  static __attribute__((noinline)) void part(const softmax_task<T>& task, bool plain) noexcept {
+    const math::reduction<A, T> reduction = math::make_reduction<A, T>(task.temperature);
+    const bool stream = streams(task, false);
+    if (plain) {
+      plain_softmax_row(task, reduction, plain_row_of<T>(task.z, 0), plain_row_of<T>(task.p, 0))
+          .run(*task.whole, stream);
+    } else {
+      any_softmax_row(task, reduction, row_of<T>(task.z, 0), row_of<T>(task.p, 0)).run(*task.whole, stream);
+    }
+  }
+
   static __attribute__((noinline)) void columns(const softmax_task<T>& task,
                                                 const math::reduction<A, T>& reduction) noexcept {
     softmax_columns<A, T>(
@@ -283,6 +315,7 @@ private:
             XSOFTMAX_LAMBDA { long_row<true>(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)); });
   }
 
+  using plain_softmax_row = softmax_row<A, T, true, plain_row<const T>, plain_row<T>>;
   using any_softmax_row = softmax_row<A, T, true, any_row<T, const void>, any_row<T, void>>;
 
   static constexpr auto plain_access = [](const auto& matrix, std::size_t r)
@@ -311,16 +344,19 @@ private:
   template <bool HasTemperature, class In, class Out>
   static __attribute__((noinline)) void long_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
                                                  In z, Out p) noexcept {
-    const std::size_t bytes = task.cols * sizeof(T);
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
-      const bool reload = Out::plain && bytes <= reload_bytes<A, T> / 2;
+      const bool reload = Out::plain && task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
       algorithm = reload ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
     }
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;
-    const bool stream = task.store == store_kind::streaming ||
-                        (task.store == store_kind::automatic && !reloads && bytes >= stream_bytes);
-    softmax_row<A, T, HasTemperature, In, Out>(task, reduction, z, p).run(algorithm, stream);
+    softmax_row<A, T, HasTemperature, In, Out>(task, reduction, z, p).run(algorithm, streams(task, reloads));
+  }
+
+  /// Does the last pass go past the caches? `reloads`: it reads what the pass before has written.
+  static XSOFTMAX_INLINE bool streams(const softmax_task<T>& task, bool reloads) {
+    return task.store == store_kind::streaming ||
+           (task.store == store_kind::automatic && !reloads && task.cols * sizeof(T) >= stream_bytes);
   }
 };
 

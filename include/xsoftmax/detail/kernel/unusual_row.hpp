@@ -8,6 +8,13 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
+/// What a row of only -inf gives.
+template <class T>
+XSOFTMAX_INLINE T masked_value(const softmax_task<T>& task) {
+  const bool zero = task.masked_row == masked_row_policy::zero || task.sink != -infinity<double>;
+  return zero ? T{} : not_a_number<T>;
+}
+
 template <class A, class T>
 class unusual_row {
 public:
@@ -24,22 +31,28 @@ public:
     if (largest == -infinity<T>) {
       return filled_row(masked());
     }
-    const double scaled = static_cast<double>(largest) / task_.temperature;
-    // Neighbouring floats are at least 2^-24 of their size apart, doubles 2^-53: from here on by more than 104 and 699.
-    constexpr double apart = sizeof(T) == 4 ? 0x1p31 : 6.3e18;
-    if (scaled >= apart || scaled <= -apart) {
-      return ties(largest);
+    if (has_only_ties(largest)) {
+      return contains_nan() ? filled_row(not_a_number<T>) : ties(largest, count(largest));
     }
-    const wide_reduction wide(task_.temperature);
-    row_state<T> state;
-    state.kind = row_kind::wide;
-    state.reference = wide.template operator()<math::exp_format<T>::step_bits>(static_cast<double>(largest)).k >>
-                      math::exp_format<T>::step_bits;
-    const Wide term(reduction, wide, state.reference);
+    row_state<T> state = wide(largest);
+    const wide_reduction integers(task_.temperature);
+    const Wide term(reduction, integers, state.reference);
     row_sum<A, T> sum;
     for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
       sum.add(sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum, state.reference);
     });
+    complete(state, sum, task_.sink, task_.temperature);
+    return state;
+  }
+
+  /// The same of a row of which everything is known that a summary holds, and which is finite.
+  XSOFTMAX_NOINLINE row_state<T> classify(const log_sum_exp_summary& whole) const {
+    const T largest = static_cast<T>(whole.maximum);
+    if (has_only_ties(largest)) {
+      return ties(largest, whole.count);
+    }
+    row_state<T> state = wide(largest);
+    row_sum<A, T> sum(exact_sum(whole.all));
     complete(state, sum, task_.sink, task_.temperature);
     return state;
   }
@@ -118,26 +131,40 @@ private:
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_INLINE T masked() const {
-    const bool zero = task_.masked_row == masked_row_policy::zero || task_.sink != -infinity<double>;
-    return zero && !contains_nan() ? T{} : not_a_number<T>;
+  XSOFTMAX_INLINE T masked() const { return contains_nan() ? not_a_number<T> : masked_value<T>(task_); }
+
+  /// Neighbouring floats are at least 2^-24 of their size apart, doubles 2^-53: from here on by more than 104 and 699.
+  XSOFTMAX_INLINE bool has_only_ties(T largest) const {
+    const double scaled = static_cast<double>(largest) / task_.temperature;
+    constexpr double apart = sizeof(T) == 4 ? 0x1p31 : 6.3e18;
+    return scaled >= apart || scaled <= -apart;
   }
 
-  /// Only elements equal to the maximum count in the sum, 1 each, and the sink with exp((sink - maximum) / T).
-  XSOFTMAX_INLINE row_state<T> ties(T largest) const {
-    if (contains_nan()) {
-      return filled_row(not_a_number<T>);
-    }
-    std::size_t count = 0;
+  XSOFTMAX_INLINE row_state<T> wide(T largest) const {
+    constexpr int step_bits = math::exp_format<T>::step_bits;
+    row_state<T> state;
+    state.kind = row_kind::wide;
+    state.reference =
+        wide_reduction(task_.temperature).template operator()<step_bits>(static_cast<double>(largest)).k >> step_bits;
+    return state;
+  }
+
+  XSOFTMAX_INLINE std::uint64_t count(T value) const {
+    std::uint64_t found = 0;
     for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
       for (std::size_t i = 0; i < n; ++i) {
-        count += *z.at(i) == largest ? 1u : 0u;
+        found += *z.at(i) == value ? 1u : 0u;
       }
     });
+    return found;
+  }
+
+  /// Only the elements equal to the maximum count in the sum, 1 each, and the sink with exp((sink - maximum) / T).
+  XSOFTMAX_INLINE row_state<T> ties(T largest, std::uint64_t elements) const {
     row_state<T> state;
     state.kind = row_kind::ties;
     state.value = largest;
-    state.sum = {static_cast<double>(count), 0.0};
+    state.sum = {static_cast<double>(elements), 0.0};
     if (task_.sink != -infinity<double>) {
       state.sum.high += exp_of_gap(task_.sink, static_cast<double>(largest));
     }

@@ -20,17 +20,6 @@ namespace {
 
 constexpr double temperatures[] = {1, 0.7, 3, 1e-3, 1e-19, 1e22, 1e-300, 1e300, 1e-310, 1.7e308, 0};
 
-/// A sink far below, a little below, at and above the row's maximum, and none.
-template <class T>
-std::vector<std::optional<double>> sinks(const std::vector<T>& z) {
-  std::vector<std::optional<double>> list = {std::nullopt, 0.0, -1e308};
-  const double largest = *std::max_element(z.begin(), z.end());
-  if (std::isfinite(largest)) {
-    list.insert(list.end(), {largest, largest - 2.5, largest + 1.25, largest + 90});
-  }
-  return list;
-}
-
 } // namespace
 
 TEMPLATE_LIST_TEST_CASE("log_softmax: every kind of row, length and temperature", "[log_softmax][unit]", subjects) {

@@ -192,23 +192,12 @@ private:
     if (others_.empty() || !e.exists) {
       return {0.0, 0.0};
     }
-    const std::int64_t octave = others_.octave();
-    std::int64_t shift = octave - e.octave;
-    if (shift < -1300) {
-      return {0.0, 0.0};
-    }
     using D = batch<A, double>;
+    const std::int64_t octave = others_.octave();
     const double_pair r = others_.value(octave);
-    double high = r.high / e.significand;
+    const double high = r.high / e.significand;
     const double lost = native<A>::fused_multiply_add(D(-high), D(e.significand), D(r.high)).get(0);
-    double low = (lost + r.low) / e.significand;
-    if (shift < -900) { // in two steps; results near the smallest number are rounded in the second
-      const double step = power_of_two(-500);
-      high *= step;
-      low *= step;
-      shift += 500;
-    }
-    return {high * power_of_two(shift), low * power_of_two(shift)};
+    return scaled(double_pair{high, (lost + r.low) / e.significand}, octave - e.octave);
   }
 
   /// value, which was rounded already and has lost something of the sign of `lost`, in T as if it were rounded once.

@@ -2,14 +2,27 @@
 // What every log_softmax test asks.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "softmax_checks.hpp"
 
 namespace xsoftmax::test {
+
+/// A sink far below, a little below, at and above the row's maximum, and none.
+template <class T>
+std::vector<std::optional<double>> sinks(const std::vector<T>& z) {
+  std::vector<std::optional<double>> list = {std::nullopt, 0.0, -1e308};
+  const double largest = *std::max_element(z.begin(), z.end());
+  if (std::isfinite(largest)) {
+    list.insert(list.end(), {largest, largest - 2.5, largest + 1.25, largest + 90});
+  }
+  return list;
+}
 
 /// The most ULP a log-probability may be off. The contract allows 4; this is what the arithmetic is designed for.
 template <class T>
@@ -49,6 +62,32 @@ double expect_right_log(findings& found, const std::vector<T>& z, const T* y, co
            "; z there = " + exact_text(z[where]) + "; " + describe(z, options);
   });
   return largest;
+}
+
+/// The most units in the last place of max(|maximum / T|, |result|) that log_sum_exp may be off. The contract allows 2.
+template <class T>
+inline constexpr double log_sum_exp_bound = sizeof(T) == 4 ? 0.75 : 2;
+
+/// Compares the value with the exact log-sum-exp of a row that has one; its error in units as above.
+template <class T>
+double expect_right_log_sum_exp(findings& found, const std::vector<T>& z, T value, const log_sum_exp_options& options,
+                                const std::string& what, double bound = log_sum_exp_bound<T>) {
+  const reference_softmax<T> reference(z.data(), z.size(), {options.temperature, false, options.sink});
+  const auto [exact, size] = reference.log_sum_exp();
+  const double error = std::isinf(value) ? ulp_distance(value, exact)
+                                         : static_cast<double>(std::fabs(value - exact) / unit_in_last_place<T>(size));
+  found.expect(error <= bound, [&] {
+    return what + ": " + exact_text(value) + ", off by " + std::to_string(error) + " units from " + exact_text(exact) +
+           "; " + describe(z, log_softmax_options{.temperature = options.temperature, .sink = options.sink});
+  });
+  return error;
+}
+
+template <class Arch, class T>
+double expect_right_log_sum_exp(findings& found, const std::vector<T>& z, const log_sum_exp_options& options,
+                                const std::string& kind) {
+  return expect_right_log_sum_exp(found, z, log_sum_exp<Arch>(z, options), options,
+                                  std::string(Arch::name) + ", " + kind);
 }
 
 /// A row into another, and in place: right, and the same bits.

@@ -86,10 +86,10 @@ public:
       one_hot(m);
     } else if (n <= block_size<T>) {
       const others_block all = only_block(m);
-      finish(m, all.sum, all.count);
+      finish(m, scaled(all.sum, -math::octave_bias<T>), all.count);
     } else {
       const others_sum<T> all = others(0, n, m);
-      finish(m, all.finite ? all.value() : double_pair{not_a_number<double>, 0.0}, all.count);
+      finish(m, all.finite ? scaled(all.rest, 0) : double_pair{not_a_number<double>, 0.0}, all.count);
     }
   }
 
@@ -159,14 +159,12 @@ private:
     return terms.block(z_.template block<A>(0, task_.cols, room), 0, task_.cols);
   }
 
-  /// The last pass, once c and R (relative to 2^-bias; NaN if an element was) are known.
+  /// The last pass, once c and R (NaN if an element was) are known.
   XSOFTMAX_INLINE void finish(T m, double_pair rest, std::uint64_t count) const {
     if (!(rest.high - rest.high == 0)) [[unlikely]] {
       write_value(not_a_number<T>);
       return;
     }
-    const double unit = power_of_two(-math::octave_bias<T>);
-    rest = {rest.high * unit, rest.low * unit};
     double largest = static_cast<double>(m);
     double whole = static_cast<double>(count);
     if (task_.sink != -infinity<double>) [[unlikely]] {

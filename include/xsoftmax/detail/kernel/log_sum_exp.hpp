@@ -92,15 +92,17 @@ public:
       return plus_infinity_ ? infinity<T> : -infinity<T>;
     }
     using D = batch<A, double>;
-    const auto q = gap_quotient<A>(0.0, temperature_)(D(maximum_));
     const double_pair ratio = others_ratio();
+    if (count_ == 1 && ratio.high == 0) {
+      const double q = maximum_ / temperature_;
+      return rounded(q, native<A>::fused_multiply_add(D(-q), D(temperature_), D(maximum_)).get(0));
+    }
+    const auto q = gap_quotient<A>(0.0, temperature_)(D(maximum_));
     const auto log_sum = math::log_of_sum<A>(D(static_cast<double>(count_)), D(ratio.high), D(ratio.low));
     const auto sum = two_sum(q.sum.get(0), log_sum.sum.get(0));
-    if (!(sum.sum - sum.sum == 0)) {
-      return static_cast<T>(sum.sum);
-    }
     const double rest = sum.error + (q.error.get(0) + log_sum.error.get(0));
-    return rounded(sum.sum, rest);
+    const double value = sum.sum + rest;
+    return sum.sum - sum.sum == 0 ? rounded(value, rest - (value - sum.sum)) : static_cast<T>(sum.sum);
   }
 
 private:
@@ -190,40 +192,26 @@ private:
     if (others_.empty() || !e.exists) {
       return {0.0, 0.0};
     }
-    const std::int64_t octave = others_.octave();
-    std::int64_t shift = octave - e.octave;
-    if (shift < -1300) {
-      return {0.0, 0.0};
-    }
     using D = batch<A, double>;
+    const std::int64_t octave = others_.octave();
     const double_pair r = others_.value(octave);
-    double high = r.high / e.significand;
+    const double high = r.high / e.significand;
     const double lost = native<A>::fused_multiply_add(D(-high), D(e.significand), D(r.high)).get(0);
-    double low = (lost + r.low) / e.significand;
-    if (shift < -900) { // in two steps; results near the smallest number are rounded in the second
-      const double step = power_of_two(-500);
-      high *= step;
-      low *= step;
-      shift += 500;
-    }
-    return {high * power_of_two(shift), low * power_of_two(shift)};
+    return scaled(double_pair{high, (lost + r.low) / e.significand}, octave - e.octave);
   }
 
-  /// sum + rest, rounded once.
-  static XSOFTMAX_INLINE T rounded(double sum, double rest) {
-    const double value = sum + rest;
-    if constexpr (sizeof(T) == 8) {
-      return value;
-    } else {
-      // The last digit made odd where something was rounded away: the second rounding then sees on which side of a
-      // tie the value is.
+  /// value, which was rounded already and has lost something of the sign of `lost`, in T as if it were rounded once.
+  static XSOFTMAX_INLINE T rounded(double value, double lost) {
+    if constexpr (sizeof(T) == 4) {
+      // The last digit made odd where something is missing: the second rounding then sees on which side of a tie of
+      // float the value lies.
       auto bits = __builtin_bit_cast(std::uint64_t, value);
-      const double lost = rest - (value - sum);
-      if (lost != 0 && (bits & 1) == 0) {
+      if (lost != 0 && value != 0 && value - value == 0 && (bits & 1) == 0) {
         bits += (lost > 0) == (value > 0) ? std::uint64_t{1} : ~std::uint64_t{0};
       }
-      return static_cast<float>(__builtin_bit_cast(double, bits));
+      value = __builtin_bit_cast(double, bits);
     }
+    return static_cast<T>(value);
   }
 
   double temperature_;

@@ -63,10 +63,27 @@ private:
   D inverse_low_;
 };
 
+/// v * 2^shift; 0 where that is far below the smallest number. Rounded once where it is subnormal.
+XSOFTMAX_INLINE double_pair scaled(double_pair v, std::int64_t shift) {
+  if (shift < -1300) {
+    return {0.0, 0.0};
+  }
+  if (shift < -900) {
+    v = {v.high * power_of_two(-500), v.low * power_of_two(-500)};
+    shift += 500;
+  }
+  return {v.high * power_of_two(shift), v.low * power_of_two(shift)};
+}
+
+/// The sum * 2^shift as a pair, wherever it lies.
+XSOFTMAX_INLINE double_pair scaled(const exact_sum& sum, std::int64_t shift) {
+  return sum.empty() ? double_pair{0.0, 0.0} : scaled(sum.value(sum.octave()), sum.octave() + shift);
+}
+
 /// c and R of a row or of a part of one; parts merge in any order.
 template <class T>
 struct others_sum {
-  exact_sum rest;          ///< R * 2^bias
+  exact_sum rest;          ///< R
   std::uint64_t count = 0; ///< c
   bool finite = true;      ///< no element was NaN
 
@@ -74,10 +91,6 @@ struct others_sum {
     rest.merge(other.rest);
     count += other.count;
     finite = finite && other.finite;
-  }
-
-  XSOFTMAX_INLINE double_pair value() const {
-    return rest.empty() ? double_pair{0.0, 0.0} : rest.value(-math::octave_bias<T>);
   }
 };
 
@@ -174,7 +187,7 @@ private:
         sum.add({gap_.exp(static_cast<double>(x)), 0.0}, 0);
       }
     }
-    return {sum.empty() ? double_pair{0.0, 0.0} : sum.value(-math::octave_bias<T>), count};
+    return {scaled(sum, math::octave_bias<T>), count};
   }
 
   math::precise_exp<A, T> term_;

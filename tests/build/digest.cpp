@@ -80,6 +80,26 @@ void run(const char* name) {
       h.add(xs::softmax(z, {.sink = 0.5, .store = xs::store_kind::streaming}));
     }
   }
+  // Gradients of such results, and of logarithms that come from nowhere.
+  for (const std::size_t n : lengths) {
+    for (const double scale : {1.0, 30.0, 1e30}) {
+      std::vector<T> z(n);
+      std::vector<T> lp(n);
+      std::vector<T> dy(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        z[i] = i % 7 == 5 ? -inf : static_cast<T>(random.next() * 10);
+        lp[i] = i % 5 == 3 ? -inf : static_cast<T>(random.next() * 15 - 14);
+        dy[i] = static_cast<T>(random.next() * scale);
+      }
+      std::vector<T> dz(n);
+      for (const double temperature : {1.0, 0.7, 37.5, 1e-3, 0.0}) {
+        xs::softmax_backward(xs::softmax(z), dy, dz, {.temperature = temperature});
+        h.add(dz);
+        xs::log_softmax_backward(lp, dy, dz, {.temperature = temperature});
+        h.add(dz);
+      }
+    }
+  }
   // Special values in every lane of a short row and in a long one.
   for (const std::size_t n : {5, 33, 2100}) {
     for (const T special :

@@ -31,7 +31,7 @@ while read -r header; do
     # shellcheck disable=SC2086
     try "$header" $mode "$@"
   done
-done < <(cd "$root" && find xsoftmax -maxdepth 1 -name '*.hpp' | sort; cd "$root" && find xsoftmax/math -name '*.hpp' | sort)
+done < <(cd "$root" && find xsoftmax -maxdepth 1 -name '*.hpp' | sort; cd "$root" && find xsoftmax/math xsoftmax/softmax -name '*.hpp' | sort)
 echo "$count compilations"
 [[ $count -ge 16 ]] || { echo "too few: where are the headers?"; exit 1; }
 exit $status

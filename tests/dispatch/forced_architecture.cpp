@@ -55,6 +55,19 @@ void expect_errors_everywhere(Parts... parts) {
         },
         "softmax of a matrix", parts...);
     expect_error([&] { (void)xsoftmax::active_architecture(); }, "active_architecture", parts...);
+    expect_error([&] { xsoftmax::softmax_backward(zf, zf, pf); }, "softmax_backward", parts...);
+    // Raised by the caller's own thread: the executor is never asked.
+    const std::vector<float> large(100000, 1.0F);
+    std::vector<float> out(large.size(), 7.0F);
+    bool asked = false;
+    const auto executor = [&](std::size_t, auto&&) { asked = true; };
+    expect_error(
+        [&] {
+          xsoftmax::softmax(executor, xsoftmax::matrix_view<const float>{large.data(), 100, 1000},
+                            xsoftmax::matrix_view<float>{out.data(), 100, 1000});
+        },
+        "softmax with an executor", parts...);
+    expect(!asked, "the executor was not called");
   }
   expect(pf == std::vector<float>(3, 7.0F) && pd == std::vector<double>(3, 7.0), "nothing was written");
 }

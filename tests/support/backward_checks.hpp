@@ -187,7 +187,8 @@ public:
     return scale * (unit * magnitude_ + exponential) + lost;
   }
 
-  static constexpr double ulp = single ? 0.51 : logarithmic ? 2 : 3;
+  /// A rounding each: in float that of the result; in double of dp - S, of its product with p, of the quotient by T.
+  [[nodiscard]] double ulp() const { return single ? 0.51 : (logarithmic ? 1 : 2) + (temperature_ == 1 ? 0 : 1); }
 
 private:
   [[nodiscard]] long double weight(std::size_t i) const {
@@ -234,7 +235,7 @@ double expect_right_gradient(findings& found, const std::vector<T>& y, const std
       where = i;
     }
   }
-  found.expect(largest <= exact.ulp, [&] {
+  found.expect(largest <= exact.ulp(), [&] {
     return what + ": element " + std::to_string(where) + " is " + exact_text(dz[where]) + ", off by " +
            std::to_string(largest) + " ULP from " + exact_text(exact.value(where)) +
            "; y, dy there = " + exact_text(y[where]) + ", " + exact_text(dy[where]) + "; " +

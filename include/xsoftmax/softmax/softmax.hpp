@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 #include <vector>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# no_execution.sh INCLUDE_DIR COMPILER FLAG...
+# No header but execution.hpp includes <execution>, which may bring oneTBB into a program's link; that one does.
+set -euo pipefail
+root=$1 compiler=$2
+shift 2
+includes() { # HEADER...: the files that a program with these headers reads
+  local header
+  for header in "$@"; do echo "#include <$header>"; done | "$compiler" -std=c++20 "${flags[@]}" -M -x c++ -
+}
+flags=("$@")
+mapfile -t core < <(cd "$root" && find xsoftmax -maxdepth 1 -name '*.hpp' ! -name execution.hpp ! -name eigen.hpp \
+  ! -name 'dispatch*.hpp' | sort)
+[[ ${#core[@]} -ge 5 ]] || { echo "only ${#core[@]} headers: where are they?"; exit 1; }
+for mode in "" -DXSOFTMAX_DISPATCH=1; do
+  flags=("$@" ${mode:+"$mode"})
+  files=$(includes "${core[@]}" ${mode:+xsoftmax/dispatch.hpp})
+  if grep -E '/(execution|tbb/[^ ]*|pstl/(glue_)?execution[^ ]*)( |$)' <<<"$files"; then
+    echo "a header other than execution.hpp includes <execution> or oneTBB $mode"
+    exit 1
+  fi
+done
+includes xsoftmax/execution.hpp | grep -qE '/execution( |$)' || { echo "this test does not see <execution>"; exit 1; }

@@ -112,7 +112,7 @@ XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
   return static_cast<std::uint64_t>(count);
 }
 
-/// Precise terms of the elements [first, last), at most a block, that are not equal to m. term(x) for any x but NaN.
+/// Precise terms of the elements [first, last), at most a block, that are not equal to m; NaN if one is.
 template <class A, class T, class Term, class Row>
 XSOFTMAX_INLINE others_block sum_others(const Term& term, Row z, std::size_t first, std::size_t last, T m) {
   using V = batch<A, T>;

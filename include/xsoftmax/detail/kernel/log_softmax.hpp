@@ -179,19 +179,26 @@ private:
   XSOFTMAX_NOINLINE void add_sink(double& largest, double& whole, double_pair& rest) const {
     using N = native<A>;
     using D = batch<A, double>;
-    if (task_.sink <= largest) {
-      const auto sum = two_sum(rest.high, gap_quotient<A>(largest, task_.temperature).exp(task_.sink));
-      const auto rounded = two_sum(sum.sum, sum.error + rest.low);
-      rest = {rounded.sum, rounded.error};
+    const bool below = task_.sink <= largest;
+    const double base = below ? largest : task_.sink;
+    const double_pair e =
+        scaled(gap_quotient<A>(base, task_.temperature).exp(below ? task_.sink : largest), -math::octave_bias<double>);
+    if (below) {
+      rest = sum_of(rest, e);
     } else {
-      const D share(gap_quotient<A>(task_.sink, task_.temperature).exp(largest));
-      const auto sum = two_sum(whole, rest.high);
-      const D high = D(sum.sum) * share;
-      const D lost = N::fused_multiply_add(D(sum.sum), share, D(0.0) - high);
-      rest = {high.get(0), N::multiply_add(D(sum.error + rest.low), share, lost).get(0)};
+      const double_pair all = sum_of({whole, 0.0}, rest);
+      const double high = all.high * e.high;
+      const double lost = N::fused_multiply_add(D(all.high), D(e.high), D(-high)).get(0);
+      rest = sum_of({high, 0.0}, {lost, N::multiply_add(D(all.low), D(e.high), D(all.high) * D(e.low)).get(0)});
       whole = 1.0;
-      largest = task_.sink;
     }
+    largest = base;
+  }
+
+  static XSOFTMAX_INLINE double_pair sum_of(double_pair a, double_pair b) {
+    const auto sum = two_sum(a.high, b.high);
+    const auto pair = two_sum(sum.sum, sum.error + (a.low + b.low));
+    return {pair.sum, pair.error};
   }
 
   XSOFTMAX_NOINLINE bool has_nan() const {

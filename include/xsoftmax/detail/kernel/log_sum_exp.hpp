@@ -17,10 +17,10 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// exp(x / T) for any finite x: significand * 2^octave, the significand near 1 and good to double's last place. Beyond
-/// +-2^61 octaves, where no difference between logits counts, there is none.
+/// exp(x / T) for any finite x: significand * 2^octave, the significand near 1 and as precise as a term (precise_exp).
+/// Beyond +-2^61 octaves, where no difference between logits counts, there is none.
 struct scaled_exponential {
-  double significand;
+  double_pair significand;
   std::int64_t octave;
   bool exists;
 };
@@ -31,9 +31,16 @@ XSOFTMAX_INLINE scaled_exponential exponential(const wide_reduction& wide, doubl
   constexpr std::int64_t limit = std::int64_t{1} << 61;
   const wide_reduced r = wide.template operator()<0>(x);
   if (r.saturated || r.k > limit || r.k < -limit) {
-    return {0.0, 0, false};
+    return {{0.0, 0.0}, 0, false};
   }
-  return {(math::exp_minus_one<A>(D(r.t)) + D(1.0)).get(0), r.k, true};
+  // t again, as a pair.
+  using N = native<A>;
+  const D ln2(0x1.62E42FEFA39EFp-1);
+  const D t = D(r.fraction_high) * ln2;
+  const D lost = N::fused_multiply_add(D(r.fraction_high), ln2, D(0.0) - t);
+  const D low = N::multiply_add(D(r.fraction_low), ln2, lost);
+  const D rest = N::multiply_add(D(r.fraction_high), D(0x1.ABC9E3B39803Fp-56), low);
+  return {rounded(precise_term<D>{D(1.0), math::exp_minus_one<A>(t, rest)}), r.k, true};
 }
 
 /// A summary while it is worked on.
@@ -95,14 +102,14 @@ public:
     const double_pair ratio = others_ratio();
     if (count_ == 1 && ratio.high == 0) {
       const double q = maximum_ / temperature_;
-      return rounded(q, native<A>::fused_multiply_add(D(-q), D(temperature_), D(maximum_)).get(0));
+      return rounded_once(q, native<A>::fused_multiply_add(D(-q), D(temperature_), D(maximum_)).get(0));
     }
     const auto q = gap_quotient<A>(0.0, temperature_)(D(maximum_));
     const auto log_sum = math::log_of_sum<A>(D(static_cast<double>(count_)), D(ratio.high), D(ratio.low));
     const auto sum = two_sum(q.sum.get(0), log_sum.sum.get(0));
     const double rest = sum.error + (q.error.get(0) + log_sum.error.get(0));
     const double value = sum.sum + rest;
-    return sum.sum - sum.sum == 0 ? rounded(value, rest - (value - sum.sum)) : static_cast<T>(sum.sum);
+    return sum.sum - sum.sum == 0 ? rounded_once(value, rest - (value - sum.sum)) : static_cast<T>(sum.sum);
   }
 
 private:
@@ -148,7 +155,7 @@ private:
       } else if (x - x == 0) {
         const scaled_exponential e = exponential<A>(wide_, static_cast<double>(x));
         if (e.exists) {
-          others.add({e.significand, 0.0}, e.octave);
+          others.add(e.significand, e.octave);
         }
       }
     }
@@ -178,10 +185,10 @@ private:
     if (e.exists) {
       constexpr int half = 30;
       others_.make_room();
-      others_.add({e.significand, 0.0}, e.octave, count & ((std::uint64_t{1} << half) - 1));
+      others_.add(e.significand, e.octave, count & ((std::uint64_t{1} << half) - 1));
       if (count >> half != 0) { // no more than 2^60 elements are ever seen
         others_.make_room();
-        others_.add({e.significand, 0.0}, e.octave + half, count >> half);
+        others_.add(e.significand, e.octave + half, count >> half);
       }
     }
   }
@@ -195,13 +202,15 @@ private:
     using D = batch<A, double>;
     const std::int64_t octave = others_.octave();
     const double_pair r = others_.value(octave);
-    const double high = r.high / e.significand;
-    const double lost = native<A>::fused_multiply_add(D(-high), D(e.significand), D(r.high)).get(0);
-    return scaled(double_pair{high, (lost + r.low) / e.significand}, octave - e.octave);
+    const double_pair divisor = e.significand;
+    const double high = r.high / divisor.high;
+    const D lost = native<A>::fused_multiply_add(D(-high), D(divisor.high), D(r.high));
+    const double rest = native<A>::multiply_add(D(-high), D(divisor.low), lost).get(0) + r.low;
+    return scaled(double_pair{high, rest / divisor.high}, octave - e.octave);
   }
 
   /// value, which was rounded already and has lost something of the sign of `lost`, in T as if it were rounded once.
-  static XSOFTMAX_INLINE T rounded(double value, double lost) {
+  static XSOFTMAX_INLINE T rounded_once(double value, double lost) {
     if constexpr (sizeof(T) == 4) {
       // The last digit made odd where something is missing: the second rounding then sees on which side of a tie of
       // float the value lies.

@@ -93,6 +93,38 @@ public:
     }
   }
 
+  /// One step over a part of a row, T > 0.
+  XSOFTMAX_INLINE void run(log_softmax_step step, log_softmax_summary& summary,
+                           const log_softmax_summary* other) const {
+    const std::size_t n = task_.cols;
+    const T m = static_cast<T>(summary.largest);
+    others_sum<T> sum{exact_sum(summary.others), summary.count, !summary.nan};
+    switch (step) {
+    case log_softmax_step::largest:
+      summary.largest = static_cast<double>(largest(0, n));
+      summary.nan = summary.largest == -infinity<double> && has_nan();
+      return;
+    case log_softmax_step::others:
+      sum.merge(others(0, n, m));
+      break;
+    case log_softmax_step::merge:
+      sum.merge({exact_sum(other->others), other->count, !other->nan});
+      break;
+    default:
+      if (summary.nan || m == infinity<T>) {
+        write_value(not_a_number<T>);
+      } else if (m == -infinity<T>) {
+        write_value(masked_value());
+      } else {
+        finish(m, scaled(sum.rest, 0), sum.count);
+      }
+      return;
+    }
+    summary.others = sum.rest.stored();
+    summary.count = sum.count;
+    summary.nan = !sum.finite;
+  }
+
   /// The largest of [first, last); NaN is passed over.
   __attribute__((noinline)) T largest(std::size_t first, std::size_t last) const {
     T m = -infinity<T>;
@@ -211,9 +243,12 @@ private:
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_NOINLINE T masked() const {
+  XSOFTMAX_NOINLINE T masked() const { return has_nan() ? not_a_number<T> : masked_value(); }
+
+  /// What a row of only -inf gives.
+  XSOFTMAX_INLINE T masked_value() const {
     const bool zero = task_.masked_row == masked_row_policy::zero || task_.sink != -infinity<double>;
-    return zero && !has_nan() ? -infinity<T> : not_a_number<T>;
+    return zero ? -infinity<T> : not_a_number<T>;
   }
 
   XSOFTMAX_NOINLINE void write_value(T value) const {
@@ -270,7 +305,12 @@ private:
     using Out = decltype(access(task.y, 0));
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     for (std::size_t r = 0; r < task.rows; ++r) {
-      log_softmax_row<A, T, In, Out>(task, reduction, access(task.z, r), access(task.y, r)).run();
+      const log_softmax_row<A, T, In, Out> row(task, reduction, access(task.z, r), access(task.y, r));
+      if (task.step == log_softmax_step::all) [[likely]] {
+        row.run();
+      } else {
+        row.run(task.step, *task.summary, task.other);
+      }
     }
   }
 };

@@ -43,6 +43,13 @@ XSOFTMAX_INLINE scaled_exponential exponential(const wide_reduction& wide, doubl
   return {rounded(precise_term<D>{D(1.0), math::exp_minus_one<A>(t, rest)}), r.k, true};
 }
 
+/// What of a row is summed.
+enum class wanted : unsigned char {
+  others, ///< what its logarithm needs
+  terms,  ///< what softmax needs
+  both,
+};
+
 /// A summary while it is worked on.
 template <class A, class T>
 class summary {
@@ -55,13 +62,13 @@ public:
     return {maximum_, count_, others_.stored(), all_.stored(), nan_, plus_infinity_};
   }
 
-  /// The elements of a row. With All, also softmax's own sum of them.
-  template <bool All, class Row>
+  /// The elements of a row. Without `others` their number and sum are not to be used, but for rows of ties only.
+  template <wanted What, class Row>
   __attribute__((noinline)) void push(const math::reduction<A, T>& reduction, Row z, std::size_t n) {
     for (std::size_t first = 0; first < n; first += block_size<T>) {
       const std::size_t last = n - first > block_size<T> ? first + block_size<T> : n;
       typename Row::buffer room;
-      push_block<All>(reduction, z.template block<A>(first, last, room), last - first);
+      push_block<What>(reduction, z.template block<A>(first, last, room), last - first);
     }
   }
 
@@ -113,7 +120,7 @@ public:
   }
 
 private:
-  template <bool All>
+  template <wanted What>
   XSOFTMAX_INLINE void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z, std::size_t n) {
     const T m = maximum<A, T>(z, n);
     if (!(m - m == 0)) [[unlikely]] {
@@ -125,26 +132,29 @@ private:
     std::uint64_t count = 0;
     std::int64_t octave;
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
-      const math::precise_exp<A, T> exact_term(reduction, octave);
-      const others_block block =
-          sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
-      if (!(block.sum.high - block.sum.high == 0)) {
-        nan_ = true;
-        return;
+      if constexpr (What != wanted::terms) {
+        const math::precise_exp<A, T> exact_term(reduction, octave);
+        const others_block block = sum_others<A, T>(
+            [&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
+        if (!(block.sum.high - block.sum.high == 0)) {
+          nan_ = true;
+          return;
+        }
+        others.add(block.sum, octave - math::octave_bias<T>);
+        count = block.count;
       }
-      others.add(block.sum, octave - math::octave_bias<T>);
-      count = block.count;
-      if constexpr (All) {
+      if constexpr (What != wanted::others) {
         add_to_all(math::extended_exp<A, T, true>(reduction, octave), octave, z, n);
+        count = count == 0 ? 1 : count;
       }
     } else {
-      push_irregular_block<All>(reduction, z, n, m, others, count);
+      push_irregular_block<What>(reduction, z, n, m, others, count);
     }
     include(static_cast<double>(m), count, others);
   }
 
   /// Logits, or a temperature, beyond the range of the floating-point reduction: element by element.
-  template <bool All>
+  template <wanted What>
   XSOFTMAX_NOINLINE void push_irregular_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
                                               std::size_t n, T m, exact_sum& others, std::uint64_t& count) {
     for (std::size_t i = 0; i < n; ++i) {
@@ -159,7 +169,7 @@ private:
         }
       }
     }
-    if constexpr (All) {
+    if constexpr (What != wanted::others) {
       constexpr int step_bits = math::exp_format<T>::step_bits;
       const wide_reduced r = wide_.template operator()<step_bits>(static_cast<double>(m));
       if (!nan_ && !r.saturated) {
@@ -172,8 +182,13 @@ private:
   /// What softmax adds for this block.
   template <class Term>
   XSOFTMAX_INLINE void add_to_all(const Term& term, std::int64_t octave, contiguous_row<const T> z, std::size_t n) {
+    const double_pair sum = sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum;
+    if (!(sum.high - sum.high == 0)) {
+      nan_ = true;
+      return;
+    }
     all_.make_room();
-    all_.add(sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum, octave - math::octave_bias<T>);
+    all_.add(sum, octave - math::octave_bias<T>);
   }
 
   /// count E(m) joins R.
@@ -252,7 +267,7 @@ private:
     block_buffer<T> room;
     for (std::size_t r = 0; r < task.rows; ++r) {
       summary<A, T> row = empty;
-      row.template push<false>(reduction, access(task.z, r), task.cols);
+      row.template push<wanted::others>(reduction, access(task.z, r), task.cols);
       if (task.sink != -infinity<double>) {
         row.include(task.sink, 1, exact_sum());
       }
@@ -270,7 +285,10 @@ struct log_sum_exp_state {
     summary<A, T> state(task.what == step::value ? *task.other : *task.state, task.temperature);
     switch (task.what) {
     case step::push:
-      push(state, task);
+      push<wanted::both>(state, task);
+      break;
+    case step::push_terms:
+      push<wanted::terms>(state, task);
       break;
     case step::merge:
       state.merge(*task.other);
@@ -286,12 +304,13 @@ struct log_sum_exp_state {
   }
 
 private:
+  template <wanted What>
   static XSOFTMAX_INLINE void push(summary<A, T>& state, const log_sum_exp_state_task<T>& task) noexcept {
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     if (has_plain_rows<T>(task.z, task.cols)) {
-      state.template push<true>(reduction, plain_row_of<T>(task.z, 0), task.cols);
+      state.template push<What>(reduction, plain_row_of<T>(task.z, 0), task.cols);
     } else {
-      state.template push<true>(reduction, row_of<T>(task.z, 0), task.cols);
+      state.template push<What>(reduction, row_of<T>(task.z, 0), task.cols);
     }
   }
 };

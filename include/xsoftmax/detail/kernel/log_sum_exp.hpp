@@ -114,7 +114,8 @@ public:
 
 private:
   template <bool All>
-  XSOFTMAX_INLINE void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z, std::size_t n) {
+  __attribute__((noinline)) void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
+                                            std::size_t n) {
     const T m = maximum<A, T>(z, 0, n);
     if (!(m - m == 0)) [[unlikely]] {
       plus_infinity_ = plus_infinity_ || m > 0;
@@ -127,7 +128,7 @@ private:
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
       const math::precise_exp<A, T> exact_term(reduction, octave);
       const others_block block =
-          sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
+          sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
       if (!(block.sum.high - block.sum.high == 0)) {
         nan_ = true;
         return;

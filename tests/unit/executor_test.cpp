@@ -19,7 +19,7 @@ using namespace xsoftmax::test;
 namespace {
 
 /// A function as an executor.
-void in_order(std::size_t count, const body& run) {
+void in_order(std::size_t count, const executor_body& run) {
   run_in_order(count, run, [](std::size_t i) { return i; });
 }
 
@@ -42,7 +42,7 @@ static_assert(xs::detail::executor<counting_executor>);
 static_assert(xs::detail::executor<counting_executor&>);
 static_assert(!xs::detail::executor<const counting_executor&>);
 static_assert(xs::detail::executor<decltype(in_order)&>);
-static_assert(xs::detail::executor<std::function<void(std::size_t, body)>&>);
+static_assert(xs::detail::executor<std::function<void(std::size_t, executor_body)>&>);
 static_assert(!xs::detail::executor<std::vector<float>&>);
 static_assert(!xs::detail::executor<xs::matrix_view<float>>);
 static_assert(!xs::detail::executor<std::function<void(std::size_t)>>);
@@ -76,7 +76,7 @@ TEMPLATE_LIST_TEST_CASE("executor: whoever runs the bodies, the bits of the call
         for (std::size_t i = 0; i < 700 * 150; ++i) {
           out.data()[i] = x.data()[i];
         }
-        call.run(out, y, out, [](std::size_t count, const body& run) { run_on_threads(4, count, run); });
+        call.run(out, y, out, [](std::size_t count, const executor_body& run) { run_on_threads(4, count, run); });
       });
   XSOFTMAX_CHECK_FINDINGS(found);
 }
@@ -160,7 +160,7 @@ TEST_CASE("executor: anything that can be called", "[executor][unit]") {
   CHECK(gives_it(in_order));
   CHECK(gives_it(&in_order));
   CHECK(gives_it(counting_executor{}));
-  CHECK(gives_it(std::function<void(std::size_t, body)>(in_order)));
+  CHECK(gives_it(std::function<void(std::size_t, executor_body)>(in_order)));
   CHECK(gives_it([](std::size_t count, auto run) { // takes a copy, and leaves it to others to keep
     const std::function<void(std::size_t)> kept = run;
     for (std::size_t i = 0; i < count; ++i) {
@@ -174,7 +174,7 @@ TEST_CASE("executor: anything that can be called", "[executor][unit]") {
     return count; // what it returns is nobody's business
   }));
   // What it throws reaches the caller.
-  const auto throws = [](std::size_t, const body&) { throw std::range_error("no thread left"); };
+  const auto throws = [](std::size_t, const executor_body&) { throw std::range_error("no thread left"); };
   CHECK_THROWS_AS(gives_it(throws), std::range_error);
 }
 

@@ -31,14 +31,19 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<B, N>& y) {
   return z;
 }
 
-/// Elements of a row, side by side.
+/// Elements of a row, side by side. Other kinds of rows have the same members, but `at` only if they are addressable.
 template <class T>
 struct contiguous_row {
+  static constexpr bool addressable = true;
+  static constexpr std::size_t element_bytes = sizeof(T);
+
   T* data;
 
   XSOFTMAX_INLINE T* at(std::size_t i) const { return data + i; }
 
   XSOFTMAX_INLINE T get(std::size_t i) const { return data[i]; }
+
+  XSOFTMAX_INLINE void set(std::size_t i, T x) const { data[i] = x; }
 
   /// The row that begins `offset` further.
   XSOFTMAX_INLINE contiguous_row from(std::ptrdiff_t offset) const { return {data + offset}; }
@@ -51,6 +56,12 @@ struct contiguous_row {
   template <class A>
   XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
     native<A>::store(at(i), v);
+  }
+
+  /// Past the caches; the address is aligned to the batch.
+  template <class A>
+  XSOFTMAX_INLINE void stream(std::size_t i, batch<A, T> v) const {
+    native<A>::stream(at(i), v);
   }
 };
 
@@ -87,7 +98,7 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       x.v[decltype(b)::value] = row.template load<A, T>(i + decltype(b)::value * width);
     });
-  } else if constexpr (native<A>::masks) {
+  } else if constexpr (native<A>::masks && Row::addressable) {
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       x.v[decltype(b)::value] = native<A>::load_partial(row.at(i + decltype(b)::value * width), count, fill);
@@ -95,7 +106,7 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
   } else {
     alignas(64) T lane[Extent::padded];
     for (std::size_t l = 0; l < Extent::padded; ++l) {
-      lane[l] = l < extent.size ? *row.at(i + l) : fill;
+      lane[l] = l < extent.size ? row.get(i + l) : fill;
     }
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       x.v[decltype(b)::value] = native<A>::template load<T>(lane + decltype(b)::value * width);
@@ -113,12 +124,12 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
     unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t offset = decltype(b)::value * width;
       if constexpr (Stream) {
-        native<A>::stream(row.at(i + offset), y.v[decltype(b)::value]);
+        row.template stream<A>(i + offset, y.v[decltype(b)::value]);
       } else {
         row.template store<A>(i + offset, y.v[decltype(b)::value]);
       }
     });
-  } else if constexpr (native<A>::masks) {
+  } else if constexpr (native<A>::masks && Row::addressable) {
     unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       native<A>::store_partial(row.at(i + decltype(b)::value * width), count, y.v[decltype(b)::value]);
@@ -128,7 +139,7 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
     unroll<Pack::size>(
         [&](auto b) XSOFTMAX_LAMBDA { native<A>::store(lane + decltype(b)::value * width, y.v[decltype(b)::value]); });
     for (std::size_t l = 0; l < extent.size; ++l) {
-      *row.at(i + l) = lane[l];
+      row.set(i + l, lane[l]);
     }
   }
 }

@@ -8,6 +8,8 @@
 //   y.target(first, buffer)                   where to write the elements from `first` on
 //   y.commit<A>(first, last, buffer, stream)  puts them in their places, on request past the caches
 //   y.direct()                                is the target the place itself?
+//   plain                                     is there only one block?
+//   holds_terms                               can terms wait in y between passes, unrounded?
 #pragma once
 
 #include <xsoftmax/detail/storage.hpp>
@@ -44,6 +46,7 @@ struct no_buffer {};
 template <class T>
 struct plain_row : contiguous_row<T> {
   static constexpr bool plain = true;
+  static constexpr bool holds_terms = true;
   using buffer = no_buffer;
 
   template <class A>
@@ -68,6 +71,7 @@ struct plain_row : contiguous_row<T> {
 template <class T, class Void>
 struct any_row {
   static constexpr bool plain = false;
+  static constexpr bool holds_terms = false;
   using buffer = block_buffer<T>;
 
   Void* data;
@@ -171,6 +175,8 @@ XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
 /// Elements side by side of a format known at run time, for kernels that go down columns.
 template <class Void>
 struct formatted_row {
+  static constexpr bool addressable = false;
+
   Void* data;
   storage_format format;
 
@@ -194,55 +200,82 @@ struct formatted_row {
     }
   }
 
-  /// Whose elements begin `offset` further.
   XSOFTMAX_INLINE formatted_row from(std::ptrdiff_t offset) const {
     return is_native() ? formatted_row{floats() + offset, format} : formatted_row{halves() + offset, format};
   }
+
+  template <class A, class>
+  XSOFTMAX_INLINE batch<A, float> load(std::size_t i) const {
+    return is_native() ? native<A>::template load<float>(floats() + i) : load_half<A>(halves() + i, format);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void store(std::size_t i, batch<A, float> v) const {
+    if (is_native()) {
+      native<A>::store(floats() + i, v);
+    } else {
+      store_half<A>(halves() + i, format, v, false);
+    }
+  }
 };
 
-/// As for a contiguous_row.
-template <class A, class T, class Void, class Extent>
-XSOFTMAX_INLINE auto load_chunk(formatted_row<Void> row, std::size_t i, Extent extent, float fill) {
-  pack<batch<A, float>, Extent::padded / lanes<A, float>> x;
-  alignas(64) float lane[Extent::padded];
-  if constexpr (!Extent::full) {
-    for (std::size_t l = 0; l < Extent::padded; ++l) {
-      lane[l] = l < extent.size ? row.get(i + l) : fill;
-    }
+/// Halves side by side of a format known at compile time, for long rows: they pass through no buffer. Word: (const)
+/// std::uint16_t.
+template <class Word, storage_format Format>
+struct half_row {
+  static constexpr bool addressable = false;
+  static constexpr bool plain = true;
+  static constexpr bool holds_terms = false;
+  static constexpr std::size_t element_bytes = sizeof(Word);
+  using buffer = no_buffer;
+
+  Word* data;
+
+  XSOFTMAX_INLINE float get(std::size_t i) const { return half_value(data[i], Format); }
+
+  XSOFTMAX_INLINE void set(std::size_t i, float x) const { data[i] = half_bits(x, Format); }
+
+  template <class A, class>
+  XSOFTMAX_INLINE batch<A, float> load(std::size_t i) const {
+    return load_half<A>(data + i, Format);
   }
-  unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
-    constexpr std::size_t first = decltype(b)::value * lanes<A, float>;
-    batch<A, float>& v = x.v[decltype(b)::value];
-    if constexpr (!Extent::full) {
-      v = native<A>::template load<float>(lane + first);
-    } else if (row.is_native()) {
-      v = native<A>::template load<float>(row.floats() + i + first);
-    } else {
-      v = load_half<A>(row.halves() + i + first, row.format);
-    }
-  });
-  return x;
+
+  template <class A>
+  XSOFTMAX_INLINE void store(std::size_t i, batch<A, float> v) const {
+    store_half<A>(data + i, Format, v, false);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE void stream(std::size_t i, batch<A, float> v) const {
+    store_half<A>(data + i, Format, v, true);
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE half_row block(std::size_t first, std::size_t, no_buffer&) const {
+    return {data + first};
+  }
+
+  template <class A>
+  XSOFTMAX_INLINE float front() const {
+    return get(0);
+  }
+
+  XSOFTMAX_INLINE half_row target(std::size_t first, no_buffer&) const { return {data + first}; }
+
+  template <class A>
+  XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
+
+  static constexpr bool direct() { return true; }
+};
+
+template <storage_format Format>
+XSOFTMAX_INLINE any_row<float, const void> as_any_row(half_row<const std::uint16_t, Format> row) {
+  return {row.data, 1, Format};
 }
 
-template <class A, bool Stream, class T, class Extent, class Pack>
-XSOFTMAX_INLINE void store_chunk(formatted_row<void> row, std::size_t i, Extent extent, const Pack& y) {
-  alignas(64) float lane[Extent::padded];
-  unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
-    constexpr std::size_t first = decltype(b)::value * lanes<A, float>;
-    const batch<A, float> v = y.v[decltype(b)::value];
-    if constexpr (!Extent::full) {
-      native<A>::store(lane + first, v);
-    } else if (row.is_native()) {
-      native<A>::store(row.floats() + i + first, v);
-    } else {
-      store_half<A>(row.halves() + i + first, row.format, v, false);
-    }
-  });
-  if constexpr (!Extent::full) {
-    for (std::size_t l = 0; l < extent.size; ++l) {
-      row.set(i + l, lane[l]);
-    }
-  }
+template <storage_format Format>
+XSOFTMAX_INLINE any_row<float, void> as_any_row(half_row<std::uint16_t, Format> row) {
+  return {row.data, 1, Format};
 }
 
 /// Row r of a matrix.

@@ -143,7 +143,7 @@ public:
     for (; first < last; first = block_end(first, last)) {
       typename In::buffer room;
       const std::size_t end = block_end(first, last);
-      terms.add(all, terms.block(z_.template block<A>(first, end, room), 0, end - first));
+      terms.add(all, terms.block(z_.template block<A>(first, end, room), end - first));
     }
     return all;
   }
@@ -188,7 +188,7 @@ private:
   __attribute__((noinline)) others_block only_block(T m) const {
     typename In::buffer room;
     const others_of_maximum<A, T> terms(reduction_, task_.temperature, m);
-    return terms.block(z_.template block<A>(0, task_.cols, room), 0, task_.cols);
+    return terms.block(z_.template block<A>(0, task_.cols, room), task_.cols);
   }
 
   /// The last pass, once c and R (NaN if an element was) are known.

@@ -120,13 +120,13 @@ XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
   return static_cast<std::uint64_t>(count);
 }
 
-/// Precise terms of the elements [first, last), at most a block, that are not equal to m; NaN if one is.
-template <class A, class T, class Term, class Row>
-XSOFTMAX_INLINE others_block sum_others(const Term& term, Row z, std::size_t first, std::size_t last, T m) {
+/// Precise terms of n elements, at most a block, that are not equal to m; NaN if one is.
+template <class A, class T, class Term>
+XSOFTMAX_INLINE others_block sum_others(const Term& term, contiguous_row<const T> z, std::size_t n, T m) {
   using V = batch<A, T>;
   lane_sum<A, T> sum;
   batch<A, bits_t<T>> count(0);
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     sum.add(map(
         [&](V x) XSOFTMAX_LAMBDA {
           precise_term<V> e = term(x);
@@ -159,13 +159,12 @@ public:
     return term_(gap.sum, gap.error);
   }
 
-  /// Of [first, last), at most a block, relative to 2^-bias.
-  template <class Row>
-  XSOFTMAX_INLINE others_block block(Row z, std::size_t first, std::size_t last) const {
+  /// Of n elements, at most a block, relative to 2^-bias.
+  __attribute__((noinline)) others_block block(contiguous_row<const T> z, std::size_t n) const {
     if (!regular_) [[unlikely]] {
-      return irregular_block(z, first, last);
+      return irregular_block(z, n);
     }
-    return sum_others<A, T>(*this, z, first, last, m_);
+    return sum_others<A, T>(*this, z, n, m_);
   }
 
   /// A block's part of the row's.
@@ -180,11 +179,10 @@ public:
 
 private:
   /// Temperatures far from 1, and rows of enormous logits: element by element.
-  template <class Row>
-  XSOFTMAX_NOINLINE others_block irregular_block(Row z, std::size_t first, std::size_t last) const {
+  XSOFTMAX_NOINLINE others_block irregular_block(contiguous_row<const T> z, std::size_t n) const {
     exact_sum sum;
     std::uint64_t count = 0;
-    for (std::size_t i = first; i < last; ++i) {
+    for (std::size_t i = 0; i < n; ++i) {
       const T x = *z.at(i);
       if (x != x) {
         return {{static_cast<double>(x), 0.0}, 0};

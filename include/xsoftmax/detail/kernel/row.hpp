@@ -20,8 +20,8 @@ template <class T>
 inline constexpr T not_a_number = static_cast<T>(__builtin_nan(""));
 
 /// Largest of n elements; NaN is passed over, -inf if there is nothing else.
-template <class A, class T>
-XSOFTMAX_INLINE T maximum(contiguous_row<const T> z, std::size_t n) {
+template <class A, class T, class Row>
+XSOFTMAX_INLINE T maximum(Row z, std::size_t n) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   constexpr std::size_t chains = 4; // two loads a cycle against a latency of two to four
@@ -46,7 +46,7 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
   T largest = -infinity<T>;
   for_each_piece<T>(z, first, last, [&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
     typename Row::buffer room;
-    const T x = maximum<A, T>(contiguous_row<const T>(z.template block<A>(from, to, room)), to - from);
+    const T x = maximum<A, T>(z.template block<A>(from, to, room), to - from);
     largest = x > largest ? x : largest;
   });
   return largest;
@@ -76,8 +76,8 @@ struct block_terms {
 };
 
 /// Sums the terms of n elements, at most a block. With Store they are also written to p.
-template <bool Store, class A, class T, class Term>
-XSOFTMAX_INLINE block_terms sum_terms(const Term& term, contiguous_row<const T> z, contiguous_row<T> p, std::size_t n) {
+template <bool Store, class A, class T, class Term, class In, class Out>
+XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t n) {
   lane_sum<A, T> sum;
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
   for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
@@ -92,21 +92,21 @@ XSOFTMAX_INLINE block_terms sum_terms(const Term& term, contiguous_row<const T> 
 }
 
 /// p = step(source), chunk by chunk.
-template <class A, class T, class Step, class Source>
-XSOFTMAX_INLINE void transform(Step&& step, Source source, contiguous_row<T> p, std::size_t n) {
+template <class A, class T, class Step, class Source, class Out>
+XSOFTMAX_INLINE void transform(Step&& step, Source source, Out p, std::size_t n) {
   for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     store_chunk<A, false, T>(p, i, extent, map(step, load_chunk<A, T>(source, i, extent, T{})));
   });
 }
 
 /// The same past the caches, but for the elements up to the first address that a streaming store accepts. To be fenced.
-template <class A, class T, class Step, class Source>
-XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, contiguous_row<T> p, std::size_t n) {
+template <class A, class T, class Step, class Source, class Out>
+XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, Out p, std::size_t n) {
   constexpr std::size_t width = lanes<A, T>;
   const auto address = reinterpret_cast<std::uintptr_t>(p.data);
-  const std::size_t misaligned = address / sizeof(T) % width;
+  const std::size_t misaligned = address / Out::element_bytes % width;
   std::size_t head = misaligned == 0 ? 0 : width - misaligned;
-  head = head < n && address % sizeof(T) == 0 ? head : n;
+  head = head < n && address % Out::element_bytes == 0 ? head : n;
   const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       store_chunk<A, decltype(streamed)::value != 0, T>(p, i, extent,
@@ -124,7 +124,7 @@ XSOFTMAX_INLINE void write_row(Step&& step, From source, Out p, std::size_t n, b
     typename From::buffer source_room;
     typename Out::buffer p_room;
     const auto x = source.template block<A>(first, last, source_room);
-    const contiguous_row<T> y = p.target(first, p_room);
+    const auto y = p.target(first, p_room);
     if (stream && p.direct()) {
       transform_streamed<A, T>(step, x, y, last - first);
     } else {

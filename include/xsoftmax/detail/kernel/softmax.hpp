@@ -32,7 +32,7 @@ public:
     switch (algorithm) {
     case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
     case softmax_algorithm::three_pass_reload:
-      if constexpr (Out::plain) {
+      if constexpr (Out::holds_terms) {
         if ((algorithm == softmax_algorithm::automatic && guess_and_store_terms(state)) || store_terms(state)) {
           scale_stored(state, stream);
           return;
@@ -286,10 +286,31 @@ private:
       }
     } else if (plain) {
       rows<true>(task, math::make_reduction<A, T>(task.temperature), plain_access);
+    } else if (has_long_halves(task)) {
+      task.z.format == storage_format::float16 ? half_rows<storage_format::float16>(task)
+                                               : half_rows<storage_format::bfloat16>(task);
     } else if (are_columns(task)) {
       columns(task, math::make_reduction<A, T>(task.temperature));
     } else {
       rows<true>(task, math::make_reduction<A, T>(task.temperature), any_access);
+    }
+  }
+
+  /// Rows that two passes over a buffer would cost more than the arithmetic: long ones of one format.
+  static XSOFTMAX_INLINE bool has_long_halves(const softmax_task<T>& task) {
+    return sizeof(T) == sizeof(float) && task.z.format != storage_format::native && task.z.format == task.p.format &&
+           task.z.col_stride == 1 && task.p.col_stride == 1 && task.cols > block_size<T> && task.temperature == 1.0;
+  }
+
+  template <storage_format Format>
+  static __attribute__((noinline)) void half_rows(const softmax_task<T>& task) noexcept {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      using In = half_row<const std::uint16_t, Format>;
+      using Out = half_row<std::uint16_t, Format>;
+      for (std::size_t r = 0; r < task.rows; ++r) {
+        long_row<false>(task, unit, In{static_cast<const std::uint16_t*>(row_of<T>(task.z, r).data)},
+                        Out{static_cast<std::uint16_t*>(row_of<T>(task.p, r).data)});
+      }
     }
   }
 
@@ -346,7 +367,7 @@ private:
                                                  In z, Out p) noexcept {
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
-      const bool reload = Out::plain && task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
+      const bool reload = Out::holds_terms && task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
       algorithm = reload ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
     }
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;

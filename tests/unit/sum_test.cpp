@@ -94,3 +94,26 @@ TEST_CASE("a single block sum comes back as the pair that it is", "[sum][unit]")
     REQUIRE(bits(value.low) == bits(pair.low));
   }
 }
+
+TEST_CASE("sums that have made room, and merged ones, lose nothing", "[sum][unit]") {
+  // Digits fill up after 2^30 additions of the largest: room is made by carrying into the next digit.
+  using xsoftmax::detail::exact_sum;
+  generator random(3);
+  for (int round = 0; round < 300; ++round) {
+    exact_sum parts[2];
+    std::vector<term> terms;
+    for (int i = 0; i < 8; ++i) {
+      const double high = std::ldexp(2 - random.unit() * 0x1p-20, static_cast<int>(random.below(40)));
+      exact_sum& part = parts[random.below(2)];
+      part.make_room();
+      part.add({high, 0.0}, 0, std::uint64_t{1} << 30);
+      terms.push_back({std::ldexp(high, 30), 0.0, 0});
+    }
+    for (exact_sum& part : parts) {
+      part.make_room();
+    }
+    parts[0].merge(parts[1]);
+    CAPTURE(round);
+    REQUIRE(error_of(terms, parts[0].value(0), 0) <= 4);
+  }
+}

@@ -330,8 +330,9 @@ public:
   /// Not empty: the sum is in [2^octave, 2^(octave + 96)).
   XSOFTMAX_INLINE std::int64_t octave() const { return top_ * digit_bits; }
 
-  /// Makes room for 2^31 more additions of normal digits, if there is none left. The bits then depend on when that was,
-  /// by less than 2^-126 of the sum.
+  /// Makes room for 2^31 more additions of normal digits, if there is none left: carries move up, and only what they
+  /// leave in the leading digit can cost the lowest one, after the sum has grown by 2^32. The bits then depend on when
+  /// that was, by less than 2^-126 of the sum.
   XSOFTMAX_INLINE void make_room() {
     std::uint64_t largest = 0;
     for (const std::uint64_t digit : digit_) {
@@ -340,10 +341,14 @@ public:
     if (largest >> 62 == 0) {
       return;
     }
-    raise_to(top_ + 1);
     for (std::int64_t j = digits - 1; j > 0; --j) {
       digit_[j - 1] += digit_[j] >> 32;
       digit_[j] &= mask;
+    }
+    if (digit_[0] > mask) {
+      raise_to(top_ + 1);
+      digit_[0] = digit_[1] >> 32;
+      digit_[1] &= mask;
     }
   }
 

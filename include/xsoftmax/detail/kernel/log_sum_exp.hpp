@@ -120,16 +120,10 @@ public:
   }
 
 private:
-<<<<<<< HEAD
   template <wanted What>
-  XSOFTMAX_INLINE void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z, std::size_t n) {
-    const T m = maximum<A, T>(z, n);
-=======
-  template <bool All>
   __attribute__((noinline)) void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
                                             std::size_t n) {
-    const T m = maximum<A, T>(z, 0, n);
->>>>>>> logs
+    const T m = maximum<A, T>(z, n);
     if (!(m - m == 0)) [[unlikely]] {
       plus_infinity_ = plus_infinity_ || m > 0;
       nan_ = nan_ || contains_nan<A, T>(z, n);
@@ -139,25 +133,16 @@ private:
     std::uint64_t count = 0;
     std::int64_t octave;
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
-<<<<<<< HEAD
       if constexpr (What != wanted::terms) {
         const math::precise_exp<A, T> exact_term(reduction, octave);
         const others_block block = sum_others<A, T>(
-            [&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
+            [&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
         if (!(block.sum.high - block.sum.high == 0)) {
           nan_ = true;
           return;
         }
         others.add(block.sum, octave - math::octave_bias<T>);
         count = block.count;
-=======
-      const math::precise_exp<A, T> exact_term(reduction, octave);
-      const others_block block =
-          sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
-      if (!(block.sum.high - block.sum.high == 0)) {
-        nan_ = true;
-        return;
->>>>>>> logs
       }
       if constexpr (What != wanted::others) {
         add_to_all(math::extended_exp<A, T, true>(reduction, octave), octave, z, n);

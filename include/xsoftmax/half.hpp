@@ -75,6 +75,27 @@ XSOFTMAX_INLINE constexpr float bfloat16_value(std::uint16_t half) noexcept {
   return __builtin_bit_cast(float, static_cast<std::uint32_t>(half) << 16);
 }
 
+/// A half of either format.
+XSOFTMAX_INLINE constexpr float half_value(std::uint16_t half, storage_format format) noexcept {
+  return format == storage_format::float16 ? float16_value(half) : bfloat16_value(half);
+}
+
+XSOFTMAX_INLINE constexpr std::uint16_t half_bits(float x, storage_format format) noexcept {
+  return format == storage_format::float16 ? float16_bits(x) : bfloat16_bits(x);
+}
+
+/// The first element becomes x.
+template <class T>
+XSOFTMAX_INLINE void put(const destination& to, T x) noexcept {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (to.format != storage_format::native) {
+      *static_cast<std::uint16_t*>(to.data) = half_bits(x, to.format);
+      return;
+    }
+  }
+  *static_cast<T*>(to.data) = x;
+}
+
 } // namespace detail
 
 /// IEEE 754 binary16: 11 significant bits, 2^-24 to 65504.

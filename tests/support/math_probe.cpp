@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <xsoftmax/math/exp.hpp>
+#include <xsoftmax/math/log.hpp>
 
 namespace {
 
@@ -53,6 +54,7 @@ void exp(const float* x, float* y, std::size_t n);
 void exp(const double* x, double* y, std::size_t n);
 void extended_exp(const float* x, double* y, std::size_t n, double temperature, std::int64_t reference);
 void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference);
+void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n);
 
 void exp(const float* x, float* y, std::size_t n) {
   apply_exp(x, y, n);
@@ -68,6 +70,15 @@ void extended_exp(const float* x, double* y, std::size_t n, double temperature, 
 
 void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference) {
   apply_extended_exp(x, y, n, temperature, reference);
+}
+
+void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n) {
+  using D = xsoftmax::detail::batch<unit_arch, double>;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto log = xsoftmax::math::log_of_sum<unit_arch>(D(c[i]), D(r[i]), D(0.0));
+    high[i] = log.sum.get(0);
+    low[i] = log.error.get(0);
+  }
 }
 
 } // namespace xsoftmax::test::probe::XSOFTMAX_TARGET_ARCH

@@ -104,12 +104,12 @@ TEST_CASE("executor: the ranges of rows cover each row once", "[executor][unit]"
           const bool last = b + 1 == split.bodies;
           right = right && split.first(b) == next && split.count(b) >= 1;
           right = right && (last || split.count(b) * cols >= xs::detail::elements_per_body);
-          right = right && (last || cols == 1 || !vertical || rows == 1 || split.count(b) % 64 == 0);
+          right = right && (last || cols == 1 || !vertical || rows == 1 || split.count(b) % 128 == 0);
           next += split.count(b);
         }
         found.expect(right && next == rows, text);
         // Enough work is shared out.
-        found.expect(rows < 1000 || rows * cols < 10000000 || split.bodies >= 64, text);
+        found.expect(rows < 1000 || rows * cols < 10000000 || split.bodies >= (vertical ? 32 : 64), text);
       }
     }
   }

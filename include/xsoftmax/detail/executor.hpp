@@ -39,7 +39,7 @@ inline constexpr std::size_t elements_per_body = 32768;
 /// kernels over columns, and cache lines that one body writes alone.
 inline constexpr std::size_t rows_of_strips = 128;
 
-/// Contiguous ranges of rows, all but the last of one size. A row is never cut.
+/// Contiguous ranges of rows, all but the last of one size.
 struct row_split {
   std::size_t rows;
   std::size_t rows_per_body;
@@ -68,17 +68,68 @@ struct row_split {
   }
 };
 
-/// kernel(task), or kernel on parts of it, from the bodies that the executor runs. Parts are whole rows, which depend
-/// on nothing but themselves: the split leaves no trace in the results. rows_of(task, first, count) makes them.
+/// A long row cut at multiples of the block of every element type, where sums of parts make the sum of the row.
+struct part_split {
+  /// The most parts: what is known of each lies on the stack of the caller.
+  static constexpr std::size_t most = 64;
+
+  std::size_t cols;
+  std::size_t cols_per_part;
+  std::size_t parts;
+
+  constexpr explicit part_split(std::size_t n) : cols(n), cols_per_part(elements_per_body), parts(0) {
+    constexpr std::size_t block = 2048;
+    static_assert(elements_per_body % block == 0);
+    const std::size_t fewest = n / most / block * block + block;
+    cols_per_part = cols_per_part > fewest ? cols_per_part : fewest;
+    parts = n / cols_per_part + (n % cols_per_part != 0 ? 1 : 0);
+  }
+
+  constexpr std::size_t first(std::size_t part) const { return part * cols_per_part; }
+
+  constexpr std::size_t count(std::size_t part) const {
+    return cols - first(part) < cols_per_part ? cols - first(part) : cols_per_part;
+  }
+};
+
+/// Rows so few and so long that each is worth cutting.
+inline constexpr std::size_t few_rows = 16;
+inline constexpr std::size_t long_row = 4 * elements_per_body;
+
+/// For tasks whose rows cannot be cut. For the others there is a better match: run(body) has the executor run a body
+/// for each part, and false says that this row must be left whole.
+template <class Arch, class Run, class Task, class Kernel>
+bool run_long_row(const Run&, const Task&, const part_split&, const Kernel&) {
+  return false;
+}
+
+/// kernel(task), or kernel on parts of it, from the bodies that the executor runs. Rows depend on nothing but
+/// themselves, and parts of a row are cut where its sums are: the split leaves no trace in the results. rows_of(task,
+/// first, count) makes a task of some rows.
 template <class Arch, class Executor, class T, class Task, class Kernel>
 void run_rows(Executor& executor, const matrix_view<T>& out, const Task& task, const Kernel& kernel) {
   const row_split split(out);
-  if (split.bodies <= 1) {
+  const bool cut = out.rows() != 0 && out.rows() < few_rows && out.cols() >= long_row;
+  if (split.bodies <= 1 && !cut) {
     kernel(task);
-  } else if (call::ready(Arch{})) { // an error of the choice at run time belongs to the caller's thread
-    executor_traits<Executor>::run(
-        executor, split.bodies, [&](std::size_t body) { kernel(rows_of(task, split.first(body), split.count(body))); });
+    return;
   }
+  if (!call::ready(Arch{})) { // an error of the choice at run time belongs to the caller's thread
+    return;
+  }
+  if (cut) {
+    const part_split parts(out.cols());
+    const auto run = [&](const auto& body) { executor_traits<Executor>::run(executor, parts.parts, body); };
+    for (std::size_t r = 0; r < out.rows(); ++r) {
+      const Task row = rows_of(task, r, 1);
+      if (!run_long_row<Arch>(run, row, parts, kernel)) {
+        kernel(row);
+      }
+    }
+    return;
+  }
+  executor_traits<Executor>::run(
+      executor, split.bodies, [&](std::size_t body) { kernel(rows_of(task, split.first(body), split.count(body))); });
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

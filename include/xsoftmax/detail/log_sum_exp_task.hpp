@@ -32,10 +32,15 @@ struct log_sum_exp_task {
 /// One step of a state; what it does not need is null or 0.
 template <class T>
 struct log_sum_exp_state_task {
-  enum class step : unsigned char { push, merge, value };
+  enum class step : unsigned char {
+    push,
+    push_terms, ///< only for softmax: no value comes of it
+    merge,
+    value,
+  };
 
   step what = step::push;
-  log_sum_exp_summary* state = nullptr; ///< push, merge: changed
+  log_sum_exp_summary* state = nullptr; ///< changed
   double temperature = 1.0;
   source z = {};                              ///< push: a row
   std::size_t cols = 0;                       ///< of that many elements

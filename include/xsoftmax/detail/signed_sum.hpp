@@ -2,6 +2,7 @@
 // The sum of block sums of either sign.
 #pragma once
 
+#include <xsoftmax/detail/backward_task.hpp>
 #include <xsoftmax/detail/sum.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
@@ -17,6 +18,11 @@ XSOFTMAX_INLINE double times_power_of_two(double v, std::int64_t octave) {
 class signed_sum {
 public:
   XSOFTMAX_INLINE signed_sum() {}
+
+  XSOFTMAX_INLINE explicit signed_sum(const signed_sum_digits& stored)
+      : positive_(stored.positive), negative_(stored.negative), special_(stored.special) {}
+
+  XSOFTMAX_INLINE signed_sum_digits stored() const { return {positive_.stored(), negative_.stored(), special_}; }
 
   XSOFTMAX_INLINE void add(double_pair v) {
     if (!(v.high - v.high == 0)) {

@@ -15,6 +15,8 @@ struct wide_reduced {
   std::int64_t k;
   double t;
   bool saturated;
+  double fraction_high; ///< t / ln 2 to 2^-64, in two parts
+  double fraction_low;
 };
 
 /// Holds log2(e) / T to more than 200 bits.
@@ -66,7 +68,7 @@ public:
                   limb(product, shift + 256) != 0 || integer >= (std::uint64_t{1} << (63 - StepBits)) - 4096;
     }
     if (saturated) {
-      return {negative ? INT64_MIN : INT64_MAX, 0.0, true};
+      return {negative ? INT64_MIN : INT64_MAX, 0.0, true, 0.0, 0.0};
     }
     // To the nearest step; what remains is a signed fraction.
     const std::uint64_t half = std::uint64_t{1} << (63 - StepBits);
@@ -82,7 +84,9 @@ public:
     constexpr double ln2_scaled = 0x1.62E42FEFA39EFp-1 * 0x1p-64;
     const double t = static_cast<double>(rest) * ln2_scaled;
     const auto steps = static_cast<std::int64_t>(k);
-    return {negative ? -steps : steps, negative ? -t : t, false};
+    const double unit = negative ? -0x1p-64 : 0x1p-64;
+    return {negative ? -steps : steps, negative ? -t : t, false,
+            static_cast<double>(rest & ~std::int64_t{0x7FF}) * unit, static_cast<double>(rest & 0x7FF) * unit};
   }
 
 private:

@@ -216,6 +216,7 @@ struct reduction {
   T ln2_low;  ///< and what is missing
   T ln2_rest; ///< what is missing then; counts only where the first part had to be short (float without fma)
   T inverse_temperature;
+  T inverse_low; ///< what that lacks (double)
   bool usable;
 };
 
@@ -245,7 +246,9 @@ XSOFTMAX_INLINE reduction<A, T> make_reduction(double temperature) {
   const double low = N::multiply_add(t, D(0x1.ABC9E3B39803Fp-56), missing).get(0);
   r.ln2_low = static_cast<T>(low);
   r.ln2_rest = static_cast<T>(low - static_cast<double>(r.ln2_low));
-  r.inverse_temperature = static_cast<T>(1.0 / temperature);
+  const D inverse(1.0 / temperature);
+  r.inverse_temperature = static_cast<T>(inverse.get(0));
+  r.inverse_low = static_cast<T>((N::fused_multiply_add(D(0.0) - inverse, t, D(1.0)) * inverse).get(0));
   return r;
 }
 
@@ -259,8 +262,13 @@ consteval reduction<A, T> unit_reduction() {
   }
   const double missing = 0x1.62E42FEFA39EFp-1 - static_cast<double>(high) + 0x1.ABC9E3B39803Fp-56;
   const auto low = static_cast<T>(missing);
-  return {
-      static_cast<T>(0x1.71547652B82FEp0), high, low, static_cast<T>(missing - static_cast<double>(low)), T{1}, true};
+  return {static_cast<T>(0x1.71547652B82FEp0),
+          high,
+          low,
+          static_cast<T>(missing - static_cast<double>(low)),
+          T{1},
+          T{0},
+          true};
 }
 
 /// Octaves up to which make_reduction's constants serve.
@@ -276,7 +284,7 @@ public:
 
   XSOFTMAX_INLINE explicit reducer(const reduction<A, T>& r)
       : log2e_(r.log2e_over_temperature), ln2_high_(r.ln2_high), ln2_low_(r.ln2_low), ln2_rest_(r.ln2_rest),
-        inverse_(r.inverse_temperature) {}
+        inverse_(r.inverse_temperature), inverse_low_(r.inverse_low) {}
 
   XSOFTMAX_INLINE reduced<A, T> operator()(V x) const {
     V rest;
@@ -305,10 +313,13 @@ public:
       r.t = t;
     }
     if constexpr (HasTemperature) {
-      r.t = r.t * inverse_;
+      using N = native<A>;
+      const V t = r.t * inverse_;
       if constexpr (sizeof(T) == 8) {
-        rest = rest * inverse_;
+        const V lost = N::fused_multiply_add(r.t, inverse_, V(T{}) - t);
+        rest = N::multiply_add(rest, inverse_, N::multiply_add(r.t, inverse_low_, lost));
       }
+      r.t = t;
     }
     return r;
   }
@@ -333,6 +344,7 @@ private:
   V ln2_low_;
   V ln2_rest_;
   V inverse_;
+  V inverse_low_;
 };
 
 /// exp(x), the ordinary function: <= 1 ULP for every float (all 2^32 are tested) and, as far as sampling tells, double;

@@ -29,6 +29,33 @@ requires std::is_base_of_v<backward_arguments, Task<T>> Task<T> rows_of(Task<T> 
   return task;
 }
 
+/// One long row in parts: the sum of each, merged, and each is written by the sum of all.
+template <class Arch, class Run, class T, template <class> class Task, class Kernel>
+requires std::is_base_of_v<backward_arguments, Task<T>>
+bool run_long_row(const Run& run, const Task<T>& row, const part_split& split, const Kernel& kernel) {
+  if (row.temperature == 0) {
+    return false;
+  }
+  signed_sum_digits sum[part_split::most];
+  const auto step = [&](backward_step what, std::size_t part, signed_sum_digits& of, const signed_sum_digits* other) {
+    Task<T> task = row;
+    task.y = elements_from<T>(row.y, 0, split.first(part));
+    task.dy = elements_from<T>(row.dy, 0, split.first(part));
+    task.dz = elements_from<T>(row.dz, 0, split.first(part));
+    task.cols = split.count(part);
+    task.step = what;
+    task.sum = &of;
+    task.other = other;
+    kernel(task);
+  };
+  run([&](std::size_t part) { step(backward_step::reduce, part, sum[part], nullptr); });
+  for (std::size_t part = 1; part < split.parts; ++part) {
+    step(backward_step::merge, 0, sum[0], &sum[part]);
+  }
+  run([&](std::size_t part) { step(backward_step::write, part, sum[0], nullptr); });
+  return true;
+}
+
 struct backward_names {
   const char* function;
   const char* y;

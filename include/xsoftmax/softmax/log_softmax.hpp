@@ -30,6 +30,46 @@ log_softmax_task<T> rows_of(log_softmax_task<T> task, std::size_t first, std::si
   return task;
 }
 
+/// One long row in parts: its maximum, the sum of the others by it, and each part is written by both.
+template <class Arch, class Run, class T, class Kernel>
+bool run_long_row(const Run& run, const log_softmax_task<T>& row, const part_split& split, const Kernel& kernel) {
+  if (row.temperature == 0) {
+    return false;
+  }
+  log_softmax_summary summary[part_split::most];
+  const auto step = [&](log_softmax_step what, std::size_t part, log_softmax_summary& of,
+                        const log_softmax_summary* other = nullptr) {
+    log_softmax_task<T> task = row;
+    task.z = elements_from<T>(row.z, 0, split.first(part));
+    task.y = elements_from<T>(row.y, 0, split.first(part));
+    task.cols = split.count(part);
+    task.step = what;
+    task.summary = &of;
+    task.other = other;
+    kernel(task);
+  };
+  run([&](std::size_t part) { step(log_softmax_step::largest, part, summary[part]); });
+  double largest = summary[0].largest;
+  for (std::size_t part = 1; part < split.parts; ++part) {
+    largest = summary[part].largest > largest ? summary[part].largest : largest;
+  }
+  for (std::size_t part = 0; part < split.parts; ++part) {
+    summary[part].largest = largest;
+  }
+  if (largest - largest == 0) {
+    run([&](std::size_t part) { step(log_softmax_step::others, part, summary[part]); });
+  }
+  for (std::size_t part = 1; part < split.parts; ++part) {
+    step(log_softmax_step::merge, 0, summary[0], &summary[part]);
+  }
+  // Each body has its own: they are handed over as something that a step may change.
+  run([&](std::size_t part) {
+    log_softmax_summary all = summary[0];
+    step(log_softmax_step::write, part, all);
+  });
+  return true;
+}
+
 /// Checks the arguments of log_softmax and hands launch(task, output) what is to be done.
 template <class In, class Out, class Launch>
 XSOFTMAX_INLINE void checked_log_softmax(In&& z, Out&& y, const log_softmax_options& options, Launch&& launch) {

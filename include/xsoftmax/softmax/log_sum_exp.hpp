@@ -28,6 +28,34 @@ log_sum_exp_task<T> rows_of(log_sum_exp_task<T> task, std::size_t first, std::si
   return task;
 }
 
+/// One long row in parts: a state of each, merged.
+template <class Arch, class Run, class T, class Kernel>
+bool run_long_row(const Run& run, const log_sum_exp_task<T>& row, const part_split& split, const Kernel&) {
+  using state_task = log_sum_exp_state_task<T>;
+  using step = typename state_task::step;
+  log_sum_exp_summary summary[part_split::most];
+  run([&](std::size_t part) {
+    call::log_sum_exp_state(Arch{}, state_task{.what = step::push,
+                                               .state = &summary[part],
+                                               .temperature = row.temperature,
+                                               .z = elements_from<T>(row.z, 0, split.first(part)),
+                                               .cols = split.count(part)});
+  });
+  for (std::size_t part = 1; part < split.parts; ++part) {
+    call::log_sum_exp_state(
+        Arch{},
+        state_task{.what = step::merge, .state = &summary[0], .temperature = row.temperature, .other = &summary[part]});
+  }
+  T value{};
+  call::log_sum_exp_state(Arch{}, state_task{.what = step::value,
+                                             .temperature = row.temperature,
+                                             .other = &summary[0],
+                                             .sink = row.sink,
+                                             .value = &value});
+  put(row.out, value);
+  return true;
+}
+
 /// Checks the options of log_sum_exp and hands launch(task) what is to be done: one number into `out`, a row, of each
 /// row of `in`.
 template <class T, class In, class Out, class Launch>

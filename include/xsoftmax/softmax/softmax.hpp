@@ -8,6 +8,7 @@
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
 #include <xsoftmax/detail/executor.hpp>
+#include <xsoftmax/detail/log_sum_exp_task.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
@@ -31,6 +32,38 @@ softmax_task<T> rows_of(softmax_task<T> task, std::size_t first, std::size_t cou
   task.p = rows_from<T>(task.p, first);
   task.rows = count;
   return task;
+}
+
+/// One long row in parts: what each holds is summed up, the sums are merged, and each is written by them.
+template <class Arch, class Run, class T, class Kernel>
+bool run_long_row(const Run& run, const softmax_task<T>& row, const part_split& split, const Kernel&) {
+  if (row.temperature == 0) {
+    return false;
+  }
+  using state_task = log_sum_exp_state_task<T>;
+  using step = typename state_task::step;
+  log_sum_exp_summary summary[part_split::most];
+  run([&](std::size_t part) {
+    call::log_sum_exp_state(Arch{}, state_task{.what = step::push_terms,
+                                               .state = &summary[part],
+                                               .temperature = row.temperature,
+                                               .z = elements_from<T>(row.z, 0, split.first(part)),
+                                               .cols = split.count(part)});
+  });
+  for (std::size_t part = 1; part < split.parts; ++part) {
+    call::log_sum_exp_state(
+        Arch{},
+        state_task{.what = step::merge, .state = &summary[0], .temperature = row.temperature, .other = &summary[part]});
+  }
+  run([&](std::size_t part) {
+    softmax_task<T> task = row;
+    task.z = elements_from<T>(row.z, 0, split.first(part));
+    task.p = elements_from<T>(row.p, 0, split.first(part));
+    task.cols = split.count(part);
+    task.whole = &summary[0];
+    call::softmax(Arch{}, task);
+  });
+  return true;
 }
 
 /// Checks the arguments of softmax and hands launch(task, output) what is to be done.

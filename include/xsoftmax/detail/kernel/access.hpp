@@ -16,16 +16,7 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// A half as float, exactly; a float as the nearest half, ties to even.
-XSOFTMAX_INLINE float half_value(std::uint16_t half, storage_format format) {
-  return format == storage_format::float16 ? float16_value(half) : bfloat16_value(half);
-}
-
-XSOFTMAX_INLINE std::uint16_t half_bits(float x, storage_format format) {
-  return format == storage_format::float16 ? float16_bits(x) : bfloat16_bits(x);
-}
-
-/// The same for a batch of halves side by side; `stream`: past the caches, p is aligned to the batch.
+/// A batch of halves side by side; `stream`: past the caches, p is aligned to the batch.
 template <class A>
 XSOFTMAX_INLINE batch<A, float> load_half(const std::uint16_t* p, storage_format format) {
   return format == storage_format::float16 ? native<A>::load_float16(p) : native<A>::load_bfloat16(p);

@@ -78,6 +78,23 @@ public:
     write(sum(n), 0, n);
   }
 
+  /// One step over a part of a row, T > 0.
+  XSOFTMAX_INLINE void run(const backward_arguments& task) const {
+    signed_sum total(*task.sum);
+    switch (task.step) {
+    case backward_step::reduce:
+      reduce(total, 0, task.cols);
+      break;
+    case backward_step::merge:
+      total.merge(signed_sum(*task.other));
+      break;
+    default:
+      write(total.value(), 0, task.cols);
+      return;
+    }
+    *task.sum = total.stored();
+  }
+
 private:
   static XSOFTMAX_INLINE bool finite(double_pair v) { return v.high - v.high == 0 && v.low - v.low == 0; }
 
@@ -177,9 +194,14 @@ XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
       const auto y = row(task.y, r);
       const auto dy = row(task.dy, r);
       const auto dz = row(task.dz, r);
-      backward_row<A, T, Formula, std::remove_const_t<decltype(y)>, std::remove_const_t<decltype(dy)>,
-                   std::remove_const_t<decltype(dz)>>(y, dy, dz, task.temperature)
-          .run(task.cols);
+      const backward_row<A, T, Formula, std::remove_const_t<decltype(y)>, std::remove_const_t<decltype(dy)>,
+                         std::remove_const_t<decltype(dz)>>
+          passes(y, dy, dz, task.temperature);
+      if (task.step == backward_step::all) [[likely]] {
+        passes.run(task.cols);
+      } else {
+        passes.run(task);
+      }
     }
   };
   if (has_plain_rows<T>(task.y, task.cols) && has_plain_rows<T>(task.dy, task.cols) &&

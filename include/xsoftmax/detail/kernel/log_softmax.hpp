@@ -93,6 +93,38 @@ public:
     }
   }
 
+  /// One step over a part of a row, T > 0.
+  XSOFTMAX_INLINE void run(log_softmax_step step, log_softmax_summary& summary,
+                           const log_softmax_summary* other) const {
+    const std::size_t n = task_.cols;
+    const T m = static_cast<T>(summary.largest);
+    others_sum<T> sum{exact_sum(summary.others), summary.count, !summary.nan};
+    switch (step) {
+    case log_softmax_step::largest:
+      summary.largest = static_cast<double>(largest(0, n));
+      summary.nan = summary.largest == -infinity<double> && has_nan();
+      return;
+    case log_softmax_step::others:
+      sum.merge(others(0, n, m));
+      break;
+    case log_softmax_step::merge:
+      sum.merge({exact_sum(other->others), other->count, !other->nan});
+      break;
+    default:
+      if (summary.nan || m == infinity<T>) {
+        write_value(not_a_number<T>);
+      } else if (m == -infinity<T>) {
+        write_value(masked_value());
+      } else {
+        finish(m, scaled(sum.rest, 0), sum.count);
+      }
+      return;
+    }
+    summary.others = sum.rest.stored();
+    summary.count = sum.count;
+    summary.nan = !sum.finite;
+  }
+
   /// The largest of [first, last); NaN is passed over.
   __attribute__((noinline)) T largest(std::size_t first, std::size_t last) const {
     T m = -infinity<T>;
@@ -179,19 +211,26 @@ private:
   XSOFTMAX_NOINLINE void add_sink(double& largest, double& whole, double_pair& rest) const {
     using N = native<A>;
     using D = batch<A, double>;
-    if (task_.sink <= largest) {
-      const auto sum = two_sum(rest.high, gap_quotient<A>(largest, task_.temperature).exp(task_.sink));
-      const auto rounded = two_sum(sum.sum, sum.error + rest.low);
-      rest = {rounded.sum, rounded.error};
+    const bool below = task_.sink <= largest;
+    const double base = below ? largest : task_.sink;
+    const double_pair e =
+        scaled(gap_quotient<A>(base, task_.temperature).exp(below ? task_.sink : largest), -math::octave_bias<double>);
+    if (below) {
+      rest = sum_of(rest, e);
     } else {
-      const D share(gap_quotient<A>(task_.sink, task_.temperature).exp(largest));
-      const auto sum = two_sum(whole, rest.high);
-      const D high = D(sum.sum) * share;
-      const D lost = N::fused_multiply_add(D(sum.sum), share, D(0.0) - high);
-      rest = {high.get(0), N::multiply_add(D(sum.error + rest.low), share, lost).get(0)};
+      const double_pair all = sum_of({whole, 0.0}, rest);
+      const double high = all.high * e.high;
+      const double lost = N::fused_multiply_add(D(all.high), D(e.high), D(-high)).get(0);
+      rest = sum_of({high, 0.0}, {lost, N::multiply_add(D(all.low), D(e.high), D(all.high) * D(e.low)).get(0)});
       whole = 1.0;
-      largest = task_.sink;
     }
+    largest = base;
+  }
+
+  static XSOFTMAX_INLINE double_pair sum_of(double_pair a, double_pair b) {
+    const auto sum = two_sum(a.high, b.high);
+    const auto pair = two_sum(sum.sum, sum.error + (a.low + b.low));
+    return {pair.sum, pair.error};
   }
 
   XSOFTMAX_NOINLINE bool has_nan() const {
@@ -204,9 +243,12 @@ private:
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_NOINLINE T masked() const {
+  XSOFTMAX_NOINLINE T masked() const { return has_nan() ? not_a_number<T> : masked_value(); }
+
+  /// What a row of only -inf gives.
+  XSOFTMAX_INLINE T masked_value() const {
     const bool zero = task_.masked_row == masked_row_policy::zero || task_.sink != -infinity<double>;
-    return zero && !has_nan() ? -infinity<T> : not_a_number<T>;
+    return zero ? -infinity<T> : not_a_number<T>;
   }
 
   XSOFTMAX_NOINLINE void write_value(T value) const {
@@ -263,7 +305,12 @@ private:
     using Out = decltype(access(task.y, 0));
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     for (std::size_t r = 0; r < task.rows; ++r) {
-      log_softmax_row<A, T, In, Out>(task, reduction, access(task.z, r), access(task.y, r)).run();
+      const log_softmax_row<A, T, In, Out> row(task, reduction, access(task.z, r), access(task.y, r));
+      if (task.step == log_softmax_step::all) [[likely]] {
+        row.run();
+      } else {
+        row.run(task.step, *task.summary, task.other);
+      }
     }
   }
 };

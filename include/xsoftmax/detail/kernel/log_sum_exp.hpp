@@ -17,10 +17,10 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// exp(x / T) for any finite x: significand * 2^octave, the significand near 1 and good to double's last place. Beyond
-/// +-2^61 octaves, where no difference between logits counts, there is none.
+/// exp(x / T) for any finite x: significand * 2^octave, the significand near 1 and as precise as a term (precise_exp).
+/// Beyond +-2^61 octaves, where no difference between logits counts, there is none.
 struct scaled_exponential {
-  double significand;
+  double_pair significand;
   std::int64_t octave;
   bool exists;
 };
@@ -31,10 +31,24 @@ XSOFTMAX_INLINE scaled_exponential exponential(const wide_reduction& wide, doubl
   constexpr std::int64_t limit = std::int64_t{1} << 61;
   const wide_reduced r = wide.template operator()<0>(x);
   if (r.saturated || r.k > limit || r.k < -limit) {
-    return {0.0, 0, false};
+    return {{0.0, 0.0}, 0, false};
   }
-  return {(math::exp_minus_one<A>(D(r.t)) + D(1.0)).get(0), r.k, true};
+  // t again, as a pair.
+  using N = native<A>;
+  const D ln2(0x1.62E42FEFA39EFp-1);
+  const D t = D(r.fraction_high) * ln2;
+  const D lost = N::fused_multiply_add(D(r.fraction_high), ln2, D(0.0) - t);
+  const D low = N::multiply_add(D(r.fraction_low), ln2, lost);
+  const D rest = N::multiply_add(D(r.fraction_high), D(0x1.ABC9E3B39803Fp-56), low);
+  return {rounded(precise_term<D>{D(1.0), math::exp_minus_one<A>(t, rest)}), r.k, true};
 }
+
+/// What of a row is summed.
+enum class wanted : unsigned char {
+  others, ///< what its logarithm needs
+  terms,  ///< what softmax needs
+  both,
+};
 
 /// A summary while it is worked on.
 template <class A, class T>
@@ -48,13 +62,13 @@ public:
     return {maximum_, count_, others_.stored(), all_.stored(), nan_, plus_infinity_};
   }
 
-  /// The elements of a row. With All, also softmax's own sum of them.
-  template <bool All, class Row>
+  /// The elements of a row. Without `others` their number and sum are not to be used, but for rows of ties only.
+  template <wanted What, class Row>
   __attribute__((noinline)) void push(const math::reduction<A, T>& reduction, Row z, std::size_t n) {
     for (std::size_t first = 0; first < n; first += block_size<T>) {
       const std::size_t last = n - first > block_size<T> ? first + block_size<T> : n;
       typename Row::buffer room;
-      push_block<All>(reduction, z.template block<A>(first, last, room), last - first);
+      push_block<What>(reduction, z.template block<A>(first, last, room), last - first);
     }
   }
 
@@ -95,18 +109,18 @@ public:
     const double_pair ratio = others_ratio();
     if (count_ == 1 && ratio.high == 0) {
       const double q = maximum_ / temperature_;
-      return rounded(q, native<A>::fused_multiply_add(D(-q), D(temperature_), D(maximum_)).get(0));
+      return rounded_once(q, native<A>::fused_multiply_add(D(-q), D(temperature_), D(maximum_)).get(0));
     }
     const auto q = gap_quotient<A>(0.0, temperature_)(D(maximum_));
     const auto log_sum = math::log_of_sum<A>(D(static_cast<double>(count_)), D(ratio.high), D(ratio.low));
     const auto sum = two_sum(q.sum.get(0), log_sum.sum.get(0));
     const double rest = sum.error + (q.error.get(0) + log_sum.error.get(0));
     const double value = sum.sum + rest;
-    return sum.sum - sum.sum == 0 ? rounded(value, rest - (value - sum.sum)) : static_cast<T>(sum.sum);
+    return sum.sum - sum.sum == 0 ? rounded_once(value, rest - (value - sum.sum)) : static_cast<T>(sum.sum);
   }
 
 private:
-  template <bool All>
+  template <wanted What>
   XSOFTMAX_INLINE void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z, std::size_t n) {
     const T m = maximum<A, T>(z, n);
     if (!(m - m == 0)) [[unlikely]] {
@@ -118,26 +132,29 @@ private:
     std::uint64_t count = 0;
     std::int64_t octave;
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
-      const math::precise_exp<A, T> exact_term(reduction, octave);
-      const others_block block =
-          sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
-      if (!(block.sum.high - block.sum.high == 0)) {
-        nan_ = true;
-        return;
+      if constexpr (What != wanted::terms) {
+        const math::precise_exp<A, T> exact_term(reduction, octave);
+        const others_block block = sum_others<A, T>(
+            [&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, 0, n, m);
+        if (!(block.sum.high - block.sum.high == 0)) {
+          nan_ = true;
+          return;
+        }
+        others.add(block.sum, octave - math::octave_bias<T>);
+        count = block.count;
       }
-      others.add(block.sum, octave - math::octave_bias<T>);
-      count = block.count;
-      if constexpr (All) {
+      if constexpr (What != wanted::others) {
         add_to_all(math::extended_exp<A, T, true>(reduction, octave), octave, z, n);
+        count = count == 0 ? 1 : count;
       }
     } else {
-      push_irregular_block<All>(reduction, z, n, m, others, count);
+      push_irregular_block<What>(reduction, z, n, m, others, count);
     }
     include(static_cast<double>(m), count, others);
   }
 
   /// Logits, or a temperature, beyond the range of the floating-point reduction: element by element.
-  template <bool All>
+  template <wanted What>
   XSOFTMAX_NOINLINE void push_irregular_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
                                               std::size_t n, T m, exact_sum& others, std::uint64_t& count) {
     for (std::size_t i = 0; i < n; ++i) {
@@ -148,11 +165,11 @@ private:
       } else if (x - x == 0) {
         const scaled_exponential e = exponential<A>(wide_, static_cast<double>(x));
         if (e.exists) {
-          others.add({e.significand, 0.0}, e.octave);
+          others.add(e.significand, e.octave);
         }
       }
     }
-    if constexpr (All) {
+    if constexpr (What != wanted::others) {
       constexpr int step_bits = math::exp_format<T>::step_bits;
       const wide_reduced r = wide_.template operator()<step_bits>(static_cast<double>(m));
       if (!nan_ && !r.saturated) {
@@ -165,8 +182,13 @@ private:
   /// What softmax adds for this block.
   template <class Term>
   XSOFTMAX_INLINE void add_to_all(const Term& term, std::int64_t octave, contiguous_row<const T> z, std::size_t n) {
+    const double_pair sum = sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum;
+    if (!(sum.high - sum.high == 0)) {
+      nan_ = true;
+      return;
+    }
     all_.make_room();
-    all_.add(sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum, octave - math::octave_bias<T>);
+    all_.add(sum, octave - math::octave_bias<T>);
   }
 
   /// count E(m) joins R.
@@ -178,10 +200,10 @@ private:
     if (e.exists) {
       constexpr int half = 30;
       others_.make_room();
-      others_.add({e.significand, 0.0}, e.octave, count & ((std::uint64_t{1} << half) - 1));
+      others_.add(e.significand, e.octave, count & ((std::uint64_t{1} << half) - 1));
       if (count >> half != 0) { // no more than 2^60 elements are ever seen
         others_.make_room();
-        others_.add({e.significand, 0.0}, e.octave + half, count >> half);
+        others_.add(e.significand, e.octave + half, count >> half);
       }
     }
   }
@@ -195,13 +217,15 @@ private:
     using D = batch<A, double>;
     const std::int64_t octave = others_.octave();
     const double_pair r = others_.value(octave);
-    const double high = r.high / e.significand;
-    const double lost = native<A>::fused_multiply_add(D(-high), D(e.significand), D(r.high)).get(0);
-    return scaled(double_pair{high, (lost + r.low) / e.significand}, octave - e.octave);
+    const double_pair divisor = e.significand;
+    const double high = r.high / divisor.high;
+    const D lost = native<A>::fused_multiply_add(D(-high), D(divisor.high), D(r.high));
+    const double rest = native<A>::multiply_add(D(-high), D(divisor.low), lost).get(0) + r.low;
+    return scaled(double_pair{high, rest / divisor.high}, octave - e.octave);
   }
 
   /// value, which was rounded already and has lost something of the sign of `lost`, in T as if it were rounded once.
-  static XSOFTMAX_INLINE T rounded(double value, double lost) {
+  static XSOFTMAX_INLINE T rounded_once(double value, double lost) {
     if constexpr (sizeof(T) == 4) {
       // The last digit made odd where something is missing: the second rounding then sees on which side of a tie of
       // float the value lies.
@@ -243,7 +267,7 @@ private:
     block_buffer<T> room;
     for (std::size_t r = 0; r < task.rows; ++r) {
       summary<A, T> row = empty;
-      row.template push<false>(reduction, access(task.z, r), task.cols);
+      row.template push<wanted::others>(reduction, access(task.z, r), task.cols);
       if (task.sink != -infinity<double>) {
         row.include(task.sink, 1, exact_sum());
       }
@@ -261,7 +285,10 @@ struct log_sum_exp_state {
     summary<A, T> state(task.what == step::value ? *task.other : *task.state, task.temperature);
     switch (task.what) {
     case step::push:
-      push(state, task);
+      push<wanted::both>(state, task);
+      break;
+    case step::push_terms:
+      push<wanted::terms>(state, task);
       break;
     case step::merge:
       state.merge(*task.other);
@@ -277,12 +304,13 @@ struct log_sum_exp_state {
   }
 
 private:
+  template <wanted What>
   static XSOFTMAX_INLINE void push(summary<A, T>& state, const log_sum_exp_state_task<T>& task) noexcept {
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     if (has_plain_rows<T>(task.z, task.cols)) {
-      state.template push<true>(reduction, plain_row_of<T>(task.z, 0), task.cols);
+      state.template push<What>(reduction, plain_row_of<T>(task.z, 0), task.cols);
     } else {
-      state.template push<true>(reduction, row_of<T>(task.z, 0), task.cols);
+      state.template push<What>(reduction, row_of<T>(task.z, 0), task.cols);
     }
   }
 };

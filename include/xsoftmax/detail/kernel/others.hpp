@@ -12,6 +12,15 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
+/// A single precise term as a pair.
+template <class D>
+XSOFTMAX_INLINE double_pair rounded(const precise_term<D>& e) {
+  const double power = e.power.get(0);
+  const double small = power * e.q.get(0); // exact
+  const double sum = power + small;
+  return {sum, small - (sum - power)};
+}
+
 /// (z - m) / T as a pair, for every finite m and z and every T > 0. -inf where that is its value, or z is; the lower
 /// part is NaN then.
 ///
@@ -45,14 +54,13 @@ public:
     return {q, N::multiply_add(low, inverse_high_, N::multiply_add(high, inverse_low_, lost))};
   }
 
-  /// exp((z - m) / T) for a single z.
-  XSOFTMAX_INLINE double exp(double z) const {
+  /// exp((z - m) / T) * 2^bias<double> for a single z <= m.
+  XSOFTMAX_INLINE double_pair exp(double z) const {
     const auto q = (*this)(D(z));
-    if (!(q.sum.get(0) > -746.0 && q.sum.get(0) < 710.0)) {
-      return q.sum.get(0) > 0 ? __builtin_inf() : 0.0;
+    if (!(q.sum.get(0) > -760.0)) {
+      return {0.0, 0.0};
     }
-    const D e = math::exp<A, double>(q.sum);
-    return native<A>::multiply_add(e, q.error, e).get(0);
+    return rounded(math::precise_exp<A, double>(math::unit_reduction<A, double>(), 0)(q.sum, q.error));
   }
 
 private:
@@ -112,7 +120,7 @@ XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
   return static_cast<std::uint64_t>(count);
 }
 
-/// Precise terms of the elements [first, last), at most a block, that are not equal to m. term(x) for any x but NaN.
+/// Precise terms of the elements [first, last), at most a block, that are not equal to m; NaN if one is.
 template <class A, class T, class Term, class Row>
 XSOFTMAX_INLINE others_block sum_others(const Term& term, Row z, std::size_t first, std::size_t last, T m) {
   using V = batch<A, T>;
@@ -184,7 +192,7 @@ private:
       if (x == m_) {
         ++count;
       } else {
-        sum.add({gap_.exp(static_cast<double>(x)), 0.0}, 0);
+        sum.add(gap_.exp(static_cast<double>(x)), -math::octave_bias<double>);
       }
     }
     return {scaled(sum, math::octave_bias<T>), count};

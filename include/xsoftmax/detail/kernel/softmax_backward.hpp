@@ -56,7 +56,7 @@ public:
     pack<D, Size> rest;
     unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
-      rest.v[at] = N::fused_multiply_add(p.v[at], gradient.v[at], -product.v[at]);
+      rest.v[at] = error_of(p.v[at], gradient.v[at], product.v[at]);
     });
     sum.add(product, rest);
   }
@@ -68,6 +68,23 @@ public:
     return {product, rest - rest == 0 ? rest : 0.0};
   }
 
+private:
+  /// p dp - product
+  static XSOFTMAX_INLINE D error_of(D p, D dp, D product) {
+    if constexpr (!N::fused) {
+      const D larger = product * D(0x1p20);
+      if (N::any_nan(larger - larger)) [[unlikely]] {
+        alignas(64) double error[lanes<A, double>];
+        for (std::size_t l = 0; l < lanes<A, double>; ++l) {
+          error[l] = term(p.get(l), dp.get(l)).low;
+        }
+        return N::load(error);
+      }
+    }
+    return N::fused_multiply_add(p, dp, -product);
+  }
+
+public:
   XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) {
     // Near the end of the range dp - S could overflow where dz does not; a temperature near the other end could make
     // p / T overflow.

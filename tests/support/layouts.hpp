@@ -25,11 +25,13 @@ class laid_out {
 public:
   static constexpr T sentinel = T(-77);
 
-  laid_out(std::size_t rows, std::size_t cols, const layout& shape) : rows_(rows), cols_(cols), shape_(shape) {
+  /// margin: sentinels before the first and after the last element.
+  laid_out(std::size_t rows, std::size_t cols, const layout& shape, std::size_t margin = 0)
+      : rows_(rows), cols_(cols), shape_(shape) {
     const std::ptrdiff_t row_reach = shape.row_stride * (static_cast<std::ptrdiff_t>(rows) - 1);
     const std::ptrdiff_t col_reach = shape.col_stride * (static_cast<std::ptrdiff_t>(cols) - 1);
-    storage_.assign(static_cast<std::size_t>(std::abs(row_reach) + std::abs(col_reach) + 1), sentinel);
-    first_ = storage_.data() + (row_reach < 0 ? -row_reach : 0) + (col_reach < 0 ? -col_reach : 0);
+    storage_.assign(static_cast<std::size_t>(std::abs(row_reach) + std::abs(col_reach) + 1) + 2 * margin, sentinel);
+    first_ = storage_.data() + margin + (row_reach < 0 ? -row_reach : 0) + (col_reach < 0 ? -col_reach : 0);
   }
 
   T& at(std::size_t r, std::size_t c) {
@@ -39,7 +41,7 @@ public:
 
   matrix_view<T> view() const { return {first_, rows_, cols_, shape_.row_stride, shape_.col_stride}; }
 
-  /// Is everything between the elements as it was? Clears the elements.
+  /// Is everything between and beside the elements as it was? Clears the elements.
   bool untouched_between() {
     for (std::size_t r = 0; r < rows_; ++r) {
       for (std::size_t c = 0; c < cols_; ++c) {

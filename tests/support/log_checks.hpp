@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "rows.hpp"
 #include "softmax_checks.hpp"
 
 namespace xsoftmax::test {
@@ -73,7 +76,10 @@ template <class T>
 double expect_right_log_sum_exp(findings& found, const std::vector<T>& z, T value, const log_sum_exp_options& options,
                                 const std::string& what, double bound = log_sum_exp_bound<T>) {
   const reference_softmax<T> reference(z.data(), z.size(), {options.temperature, false, options.sink});
-  const auto [exact, size] = reference.log_sum_exp();
+  // clang 14 captures no structured binding.
+  const std::pair<long double, long double> exact_and_size = reference.log_sum_exp();
+  const long double exact = exact_and_size.first;
+  const long double size = exact_and_size.second;
   const double error = std::isinf(value) ? ulp_distance(value, exact)
                                          : static_cast<double>(std::fabs(value - exact) / unit_in_last_place<T>(size));
   found.expect(error <= bound, [&] {
@@ -101,6 +107,34 @@ double expect_right_log(findings& found, const std::vector<T>& z, const log_soft
   found.expect(first_difference(y.data(), in_place.data(), z.size()) == z.size(),
                [&] { return what + ": other bits in place; " + describe(z, options); });
   return expect_right_log(found, z, y.data(), options, what);
+}
+
+/// z in pieces of whole blocks, each pushed to a state of its own, and these merged in a random order and association.
+template <class Arch, class T>
+log_sum_exp_state<T> merged_state(const std::vector<T>& z, double temperature, generator& random) {
+  using state = log_sum_exp_state<T>;
+  constexpr std::size_t block = state::block_size;
+  std::vector<state> parts;
+  for (std::size_t first = 0; first < z.size();) {
+    const std::size_t size = std::min(z.size() - first, block * (1 + random.below(3)));
+    parts.emplace_back(temperature).template push<Arch>(vector_view<const T>(z.data() + first, size));
+    first += size;
+    if (random.below(4) == 0) {
+      parts.emplace_back(temperature); // has seen nothing
+    }
+    if (random.below(4) == 0) { // has seen nothing that counts
+      parts.emplace_back(temperature)
+          .template push<Arch>(std::vector<T>(random.below(40), -std::numeric_limits<T>::infinity()));
+    }
+  }
+  parts.emplace_back(temperature);
+  while (parts.size() > 1) {
+    std::swap(parts[random.below(parts.size())], parts.back());
+    const state last = parts.back();
+    parts.pop_back();
+    parts[random.below(parts.size())].template merge<Arch>(last);
+  }
+  return parts.front();
 }
 
 } // namespace xsoftmax::test

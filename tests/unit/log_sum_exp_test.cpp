@@ -38,33 +38,6 @@ bool same(const xs::detail::sum_digits& a, const xs::detail::sum_digits& b) {
   return a.top_ == b.top_ && std::equal(std::begin(a.digit_), std::end(a.digit_), std::begin(b.digit_));
 }
 
-/// z in pieces of whole blocks, each pushed to a state of its own, and these merged in a random order and association.
-template <class Arch, class T>
-xs::log_sum_exp_state<T> merged(const std::vector<T>& z, double temperature, generator& random) {
-  using state = xs::log_sum_exp_state<T>;
-  constexpr std::size_t block = state::block_size;
-  std::vector<state> parts;
-  for (std::size_t first = 0; first < z.size();) {
-    const std::size_t size = std::min(z.size() - first, block * (1 + random.below(3)));
-    parts.emplace_back(temperature).template push<Arch>(xs::vector_view<const T>(z.data() + first, size));
-    first += size;
-    if (random.below(4) == 0) {
-      parts.emplace_back(temperature); // has seen nothing
-    }
-    if (random.below(4) == 0) { // has seen nothing that counts
-      parts.emplace_back(temperature).template push<Arch>(std::vector<T>(random.below(40), -inf<T>));
-    }
-  }
-  parts.emplace_back(temperature);
-  while (parts.size() > 1) {
-    std::swap(parts[random.below(parts.size())], parts.back());
-    const state last = parts.back();
-    parts.pop_back();
-    parts[random.below(parts.size())].template merge<Arch>(last);
-  }
-  return parts.front();
-}
-
 } // namespace
 
 TEMPLATE_LIST_TEST_CASE("log_sum_exp: every kind of row, length and temperature", "[log_sum_exp][unit]", subjects) {
@@ -147,7 +120,7 @@ TEMPLATE_LIST_TEST_CASE("log_sum_exp_state: cuts at blocks, merged in any order,
           xs::log_sum_exp_state<T> once(temperature);
           once.template push<Arch>(z);
           for (int tree = 0; tree < 4; ++tree) {
-            const xs::log_sum_exp_state<T> state = merged<Arch>(z, temperature, random);
+            const xs::log_sum_exp_state<T> state = merged_state<Arch>(z, temperature, random);
             const T value = state.template value<Arch>(sink);
             const bool same_sums =
                 same(state.summary().others, once.summary().others) && same(state.summary().all, once.summary().all);

@@ -4,12 +4,12 @@
 //   xs::softmax(Z, P);                              each row of a matrix, whatever its storage order
 //   xs::softmax(Z.transpose(), P.transpose());      each column
 //   xs::softmax(Z.row(3), P.col(5));                rows, columns, blocks, diagonals, maps; vectors lie or stand
-//   xs::softmax((A * B).eval(), P);                 an expression is evaluated first
+//   xs::softmax(Z.rowwise(), P.rowwise());          the same in Eigen's words; Z.colwise() takes each column
+//   xs::softmax(A * B, P);                          an expression is evaluated once
 // The only file of the library that includes Eigen (3.4 to 5).
 #pragma once
 
 #include <Eigen/Core>
-#include <cstdlib>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/view.hpp>
 
@@ -38,18 +38,24 @@ concept eigen_direct_access = eigen_object<X> &&((eigen_base<X>::Flags & Eigen::
   x.outerStride();
 };
 
-/// What is a vector at compile time is one row, be it a row or a column vector. Of anything else the rows are the
-/// mathematical ones: with column-major storage neighbours in a row lie outerStride() apart.
+/// The rows are the mathematical ones: with column-major storage neighbours in a row lie outerStride() apart.
 template <class Object>
-auto view_of_eigen(Object& x) {
+auto matrix_of_eigen(Object& x) {
   using T = std::remove_pointer_t<decltype(x.data())>;
   const auto inner = static_cast<std::ptrdiff_t>(x.innerStride());
+  const auto outer = static_cast<std::ptrdiff_t>(x.outerStride());
+  constexpr bool row_major = std::remove_const_t<Object>::IsRowMajor;
+  return matrix_view<T>(x.data(), x.rows(), x.cols(), row_major ? outer : inner, row_major ? inner : outer);
+}
+
+/// What is a vector at compile time is one row, be it a row or a column vector.
+template <class Object>
+auto view_of_eigen(Object& x) {
   if constexpr (bool(std::remove_const_t<Object>::IsVectorAtCompileTime)) {
-    return vector_view<T>(x.data(), x.size(), inner);
+    using T = std::remove_pointer_t<decltype(x.data())>;
+    return vector_view<T>(x.data(), x.size(), static_cast<std::ptrdiff_t>(x.innerStride()));
   } else {
-    const auto outer = static_cast<std::ptrdiff_t>(x.outerStride());
-    constexpr bool row_major = std::remove_const_t<Object>::IsRowMajor;
-    return matrix_view<T>(x.data(), x.rows(), x.cols(), row_major ? outer : inner, row_major ? inner : outer);
+    return matrix_of_eigen(x);
   }
 }
 
@@ -66,6 +72,27 @@ struct storage_traits<Eigen::bfloat16> {
   static constexpr storage_format format = storage_format::bfloat16;
 };
 
+namespace detail {
+
+/// What an Eigen type says of its shape.
+consteval std::size_t known_extent(int extent) {
+  return extent == Eigen::Dynamic ? known_shape::unknown : static_cast<std::size_t>(extent);
+}
+
+template <class Base>
+consteval known_shape matrix_shape_of_eigen() {
+  return {known_extent(Base::RowsAtCompileTime), known_extent(Base::ColsAtCompileTime)};
+}
+
+/// The same where a vector at compile time is one row.
+template <class Base>
+consteval known_shape shape_of_eigen() {
+  return bool(Base::IsVectorAtCompileTime) ? known_shape{1, known_extent(Base::SizeAtCompileTime)}
+                                           : matrix_shape_of_eigen<Base>();
+}
+
+} // namespace detail
+
 /// Eigen objects with direct access. As everywhere in Eigen the elements of a const object are const, be it a Map or a
 /// Block; a temporary Map, Ref, Block or Transpose may be an output, a temporary Matrix or Array may not.
 template <class X>
@@ -74,27 +101,48 @@ struct view_traits<X> {
   using base = detail::eigen_base<X>;
 
   static constexpr bool owns = std::is_base_of_v<Eigen::PlainObjectBase<base>, base>;
+  static constexpr known_shape shape = detail::shape_of_eigen<base>();
 
   static auto view(X& x) { return detail::view_of_eigen(static_cast<base&>(x)); }
 
   static auto view(const X& x) { return detail::view_of_eigen(static_cast<const base&>(x)); }
 };
 
-/// Expressions that Eigen has not evaluated yet are refused with a reason: storing their coefficients would allocate.
+/// Expressions that Eigen has not evaluated yet are inputs only: each is evaluated once, into a matrix of its own,
+/// which allocates unless its size is known at compile time.
 template <class X>
 requires(detail::eigen_object<X> && !detail::eigen_direct_access<X>) struct view_traits<X> {
   using base = detail::eigen_base<X>;
-
-  using element = const typename base::Scalar;
+  using plain = typename base::PlainObject;
 
   static constexpr bool owns = false;
+  static constexpr known_shape shape = detail::shape_of_eigen<base>();
 
-  static std::conditional_t<bool(base::IsVectorAtCompileTime), vector_view<element>, matrix_view<element>>
-  view(const X&) {
-    static_assert(detail::eigen_direct_access<X>,
-                  "xsoftmax: this Eigen expression has no coefficients in memory: pass expression.eval(), or assign it "
-                  "to a Matrix or Array first");
-    std::abort();
+  static plain evaluate(const X& x) { return plain(static_cast<const base&>(x)); }
+
+  /// Declared for its type only: what is viewed is what `evaluate` returns.
+  static decltype(detail::view_of_eigen(std::declval<const plain&>())) view(const X&);
+};
+
+/// Z.rowwise() and Z.colwise(): each row, each column, also where Z is a vector.
+template <class Expression, int Direction>
+requires detail::eigen_direct_access<std::remove_const_t<Expression>>
+struct view_traits<Eigen::VectorwiseOp<Expression, Direction>> {
+  using operation = Eigen::VectorwiseOp<Expression, Direction>;
+
+  static constexpr bool owns = false;
+  static constexpr bool rows = Direction == Eigen::Horizontal;
+  static constexpr known_shape along_rows = detail::matrix_shape_of_eigen<std::remove_const_t<Expression>>();
+  static constexpr known_shape shape = rows ? along_rows : known_shape{along_rows.cols, along_rows.rows};
+
+  static auto view(const operation& x) {
+    // Hands out a const expression, whatever it was made from; the type of the operation remembers.
+    const auto matrix = detail::matrix_of_eigen(const_cast<Expression&>(x._expression()));
+    if constexpr (rows) {
+      return matrix;
+    } else {
+      return matrix.transposed();
+    }
   }
 };
 

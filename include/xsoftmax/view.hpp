@@ -112,10 +112,19 @@ private:
   std::ptrdiff_t col_stride_;
 };
 
+/// Extents that a type fixes; unknown ones are `unknown`. A row has one row.
+struct known_shape {
+  static constexpr std::size_t unknown = static_cast<std::size_t>(-1);
+  std::size_t rows = unknown;
+  std::size_t cols = unknown;
+};
+
 /// The customisation point. A specialisation for X (without const or reference) offers
 ///   `static auto view(X& x)` and, if inputs are to be accepted, `static auto view(const X& x)`,
 /// each returning a vector_view or a matrix_view, and `static constexpr bool owns`: true for a container, false for a
-/// type that only refers to its elements (a temporary of the latter may be an output).
+/// type that only refers to its elements (a temporary of the latter may be an output). It may also offer
+///   `static auto evaluate(const X& x)`    for an expression whose elements are nowhere yet: an object to view instead
+///   `static constexpr known_shape shape`  what the type says of the number of rows and columns
 template <class X>
 struct view_traits;
 
@@ -197,6 +206,35 @@ constexpr matrix_view<T> as_matrix(vector_view<T> v) {
 template <class T>
 constexpr matrix_view<T> as_matrix(matrix_view<T> m) {
   return m;
+}
+
+/// x, or the object that an expression evaluates to, which happens here and once: the caller holds it (by const
+/// reference) as long as its elements are looked at.
+template <class X>
+constexpr decltype(auto) evaluated(const X& x) {
+  if constexpr (requires { view_traits<X>::evaluate(x); }) {
+    return view_traits<X>::evaluate(x);
+  } else {
+    return (x);
+  }
+}
+
+/// What the type of an argument says of its shape.
+template <class X>
+consteval known_shape shape_of() {
+  using Plain = std::remove_cvref_t<X>;
+  if constexpr (is_view<Plain>::value) {
+    return {};
+  } else if constexpr (has_view_traits<Plain>) {
+    if constexpr (requires { view_traits<Plain>::shape; }) {
+      return view_traits<Plain>::shape;
+    } else {
+      return {};
+    }
+  } else {
+    constexpr std::size_t extent = decltype(std::span(std::declval<std::remove_reference_t<X>&>()))::extent;
+    return {1, extent == std::dynamic_extent ? known_shape::unknown : extent};
+  }
 }
 
 /// The matrix of an input: its elements are const.

@@ -348,3 +348,93 @@ TEST_CASE("eigen: half and bfloat16 are elements, with our bits", "[eigen][half]
   CHECK(disagreements(Eigen::half(), xs::float16()) == 0);
   CHECK(disagreements(Eigen::bfloat16(), xs::bfloat16()) == 0);
 }
+
+TEMPLATE_TEST_CASE("eigen: rowwise and colwise", "[eigen][unit]", column_major, row_major,
+                   (Eigen::Matrix<double, 5, 7>)) {
+  TestType Z(5, 7);
+  fill(Z);
+  const TestType& constant = Z;
+  TestType P(5, 7);
+  xs::softmax(constant.rowwise(), P.rowwise());
+  CHECK(holds_softmax_of_rows(Z, P));
+  P.setZero();
+  xs::softmax(Z.colwise(), P.colwise());
+  CHECK(holds_softmax_of_rows(Z.transpose(), P.transpose()));
+
+  TestType in_place = Z;
+  xs::softmax(in_place.colwise(), in_place.colwise());
+  CHECK(in_place == P);
+
+  TestType part = Z;
+  xs::softmax(Z.block(1, 2, 3, 4).colwise(), part.block(1, 2, 3, 4).colwise());
+  CHECK(holds_softmax_of_rows(Z.block(1, 2, 3, 4).transpose(), part.block(1, 2, 3, 4).transpose()));
+  part.block(1, 2, 3, 4) = Z.block(1, 2, 3, 4);
+  CHECK(part == Z);
+}
+
+TEST_CASE("eigen: a vector has as many rows as it has, rowwise", "[eigen][unit]") {
+  Eigen::VectorXf z(6);
+  fill(z);
+  Eigen::VectorXf p(6);
+  xs::softmax(z.rowwise(), p.rowwise()); // six rows of one
+  CHECK(p == Eigen::VectorXf::Ones(6));
+  xs::softmax(z.colwise(), p.colwise());
+  CHECK(holds_softmax(z, p));
+}
+
+namespace {
+
+/// Counts how often a coefficient of an expression is computed.
+struct counting {
+  static inline int calls = 0;
+
+  float operator()(float x) const {
+    ++calls;
+    return 2 * x;
+  }
+};
+
+} // namespace
+
+TEST_CASE("eigen: an expression is evaluated once", "[eigen][unit]") {
+  row_major Z(4, 9);
+  fill(Z);
+  const row_major doubled = 2 * Z;
+  row_major P(4, 9);
+  counting::calls = 0;
+  xs::softmax(Z.unaryExpr(counting()), P);
+  CHECK(counting::calls == 36);
+  CHECK(holds_softmax_of_rows(doubled, P));
+
+  counting::calls = 0;
+  xs::log_softmax(Z.unaryExpr(counting()), P);
+  CHECK(counting::calls == 36);
+  row_major expected(4, 9);
+  xs::log_softmax(doubled, expected);
+  CHECK(P == expected);
+
+  const Eigen::VectorXf row = Z.row(0);
+  counting::calls = 0;
+  const std::vector<float> owned = xs::softmax(row.unaryExpr(counting()));
+  const float sum = xs::log_sum_exp(row.unaryExpr(counting()));
+  CHECK(counting::calls == 18);
+  CHECK(owned == xs::softmax(Eigen::VectorXf(doubled.row(0))));
+  CHECK(sum == xs::log_sum_exp(Eigen::VectorXf(doubled.row(0))));
+
+  const row_major A = Z.leftCols(4);
+  row_major Q(4, 9);
+  xs::softmax(A * Z, Q); // a product
+  xs::softmax(row_major(A * Z), P);
+  CHECK(P == Q);
+}
+
+TEST_CASE("eigen: halves", "[eigen][half][unit]") {
+  Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic> Z(3, 20);
+  fill(Z);
+  const Eigen::Matrix<Eigen::bfloat16, Eigen::Dynamic, Eigen::Dynamic> narrow = Z.cast<Eigen::bfloat16>();
+  Eigen::Matrix<Eigen::half, Eigen::Dynamic, Eigen::Dynamic> P(3, 20);
+  xs::softmax(narrow, P);
+  Eigen::MatrixXf wide(3, 20);
+  xs::softmax(narrow.cast<float>(), wide);
+  CHECK(P == wide.cast<Eigen::half>());
+}

@@ -21,6 +21,13 @@ consteval void check_types() {
                 "xsoftmax: the output's elements are const");
   static_assert(std::is_lvalue_reference_v<Out> || refers_to_elements<Out>(),
                 "xsoftmax: the output is a temporary container: its result would be lost");
+  constexpr known_shape in = shape_of<In>();
+  constexpr known_shape out = shape_of<Out>();
+  constexpr std::size_t unknown = known_shape::unknown;
+  static_assert(in.rows == unknown || out.rows == unknown || in.rows == out.rows,
+                "xsoftmax: the types of the arguments have different numbers of rows");
+  static_assert(in.cols == unknown || out.cols == unknown || in.cols == out.cols,
+                "xsoftmax: the types of the arguments have different lengths");
   using InValue = value_of<std::remove_reference_t<In>>;
   using OutValue = value_of<std::remove_reference_t<Out>>;
   constexpr bool known = has_storage_format<InValue> && has_storage_format<OutValue>;

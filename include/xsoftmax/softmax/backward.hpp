@@ -72,8 +72,10 @@ XSOFTMAX_INLINE void checked_backward(const backward_names& name, Y&& y, DY&& dy
   check_types<Y, DZ>();
   check_types<DY, DZ>();
   using T = compute_of<DZ>;
-  const auto result = input_matrix(y);
-  const auto gradient = input_matrix(dy);
+  const auto& held_y = evaluated(y);
+  const auto& held_dy = evaluated(dy);
+  const auto result = input_matrix(held_y);
+  const auto gradient = input_matrix(held_dy);
   const auto out = output_matrix(dz);
   if (!same_shape(name.function, name.y, result, name.dy, gradient) ||
       !same_shape(name.function, name.y, result, "dz", out) ||

@@ -74,7 +74,8 @@ bool run_long_row(const Run& run, const log_softmax_task<T>& row, const part_spl
 template <class In, class Out, class Launch>
 XSOFTMAX_INLINE void checked_log_softmax(In&& z, Out&& y, const log_softmax_options& options, Launch&& launch) {
   check_types<In, Out>();
-  const auto in = input_matrix(z);
+  const auto& held = evaluated(z);
+  const auto in = input_matrix(held);
   const auto out = output_matrix(y);
   const double sink = options.sink.value_or(-__builtin_inf());
   if (!same_shape("log_softmax", "z", in, "y", out) || !no_partial_overlap("log_softmax", "z", in, "y", out) ||
@@ -139,11 +140,12 @@ void log_softmax(Executor&& executor, In&& z, Out&& y, const log_softmax_options
 /// The same, returning the logarithms of one row in a new std::vector.
 template <class Arch = default_arch, class In>
 [[nodiscard]] auto log_softmax(In&& z, const log_softmax_options& options = {}) {
-  const auto in = as_view(z);
+  const auto& held = detail::evaluated(z);
+  const auto in = as_view(held);
   static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
                 "xsoftmax: log_softmax of a matrix needs an output; only a row is returned as a std::vector");
   std::vector<detail::value_of<std::remove_reference_t<In>>> y(in.size());
-  log_softmax<Arch>(z, y, options);
+  log_softmax<Arch>(held, y, options);
   return y;
 }
 

@@ -56,8 +56,8 @@ bool run_long_row(const Run& run, const log_sum_exp_task<T>& row, const part_spl
   return true;
 }
 
-/// Checks the options of log_sum_exp and hands launch(task) what is to be done: one number into `out`, a row, of each
-/// row of `in`.
+/// Checks the options of log_sum_exp and hands launch(task, input) what is to be done: one number into `out`, a row,
+/// of each row of `in`.
 template <class T, class In, class Out, class Launch>
 XSOFTMAX_INLINE void checked_log_sum_exp(const matrix_view<const In>& in, const matrix_view<Out>& out,
                                          const log_sum_exp_options& options, Launch&& launch) {
@@ -65,14 +65,16 @@ XSOFTMAX_INLINE void checked_log_sum_exp(const matrix_view<const In>& in, const 
   if (!positive_temperature("log_sum_exp", options.temperature) || !valid_sink("log_sum_exp", sink)) {
     return;
   }
-  launch(log_sum_exp_task<T>{
-      .z = source_of(in),
-      .out = destination_of(out),
-      .rows = in.rows(),
-      .cols = in.cols(),
-      .temperature = options.temperature,
-      .sink = sink,
-  });
+  launch(
+      log_sum_exp_task<T>{
+          .z = source_of(in),
+          .out = destination_of(out),
+          .rows = in.rows(),
+          .cols = in.cols(),
+          .temperature = options.temperature,
+          .sink = sink,
+      },
+      in);
 }
 
 /// The same for the public function over rows, with its shapes.
@@ -83,7 +85,8 @@ XSOFTMAX_INLINE void checked_log_sum_exp_of_rows(In&& z, Out&& out, const log_su
   static_assert(is_vector<OutView>, "xsoftmax: log_sum_exp writes one number per row, into a row");
   static_assert(std::is_lvalue_reference_v<Out> || refers_to_elements<Out>(),
                 "xsoftmax: the output is a temporary container: its result would be lost");
-  const auto in = input_matrix(z);
+  const auto& held = evaluated(z);
+  const auto in = input_matrix(held);
   const auto results = output_matrix(out);
   // As matrices both, so that only the element types are compared.
   check_types<decltype(in)&, decltype(output_matrix(out))>();
@@ -114,13 +117,15 @@ XSOFTMAX_INLINE void checked_log_sum_exp_of_rows(In&& z, Out&& out, const log_su
 /// Throws std::invalid_argument if T is not in (0, inf), or the sink is NaN or +inf.
 template <class Arch = default_arch, class In>
 [[nodiscard]] XSOFTMAX_INLINE auto log_sum_exp(In&& z, const log_sum_exp_options& options = {}) {
-  const auto in = as_view(z);
+  const auto& held = detail::evaluated(z);
+  const auto in = as_view(held);
   static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
                 "xsoftmax: log_sum_exp of a matrix needs an output; only that of a row is returned");
   using T = detail::compute_of<In>;
   T value = static_cast<T>(__builtin_nan(""));
-  detail::checked_log_sum_exp<T>(detail::input_matrix(z), matrix_view<T>(&value, 1, 1), options,
-                                 [](const auto& task) XSOFTMAX_LAMBDA { detail::call::log_sum_exp(Arch{}, task); });
+  detail::checked_log_sum_exp<T>(detail::input_matrix(held), matrix_view<T>(&value, 1, 1), options,
+                                 [](const auto& task, const auto&)
+                                     XSOFTMAX_LAMBDA { detail::call::log_sum_exp(Arch{}, task); });
   return value;
 }
 
@@ -130,17 +135,17 @@ template <class Arch = default_arch, class In, class Out>
 requires(!std::is_same_v<std::remove_cvref_t<Out>, log_sum_exp_options>) XSOFTMAX_INLINE
     void log_sum_exp(In&& z, Out&& out, const log_sum_exp_options& options = {}) {
   detail::checked_log_sum_exp_of_rows(std::forward<In>(z), std::forward<Out>(out), options,
-                                      [](const auto& task)
+                                      [](const auto& task, const auto&)
                                           XSOFTMAX_LAMBDA { detail::call::log_sum_exp(Arch{}, task); });
 }
 
 /// The same with the rows shared out by an executor, as softmax does.
 template <class Arch = default_arch, detail::executor Executor, class In, class Out>
 void log_sum_exp(Executor&& executor, In&& z, Out&& out, const log_sum_exp_options& options = {}) {
-  detail::checked_log_sum_exp_of_rows(std::forward<In>(z), std::forward<Out>(out), options, [&](const auto& task) {
-    detail::run_rows<Arch>(executor, detail::input_matrix(z), task,
-                           [](const auto& part) { detail::call::log_sum_exp(Arch{}, part); });
-  });
+  detail::checked_log_sum_exp_of_rows(
+      std::forward<In>(z), std::forward<Out>(out), options, [&](const auto& task, const auto& in) {
+        detail::run_rows<Arch>(executor, in, task, [](const auto& part) { detail::call::log_sum_exp(Arch{}, part); });
+      });
 }
 
 /// Log-sum-exp of logits that come in pieces: from a stream, from shards, from threads. No logit is kept; states of
@@ -170,7 +175,8 @@ public:
     static_assert(std::is_same_v<detail::compute_of<In>, T>, "xsoftmax: the row's elements are not those of the state");
     static_assert(detail::is_vector<detail::view_of<std::remove_reference_t<In>>>,
                   "xsoftmax: a state takes rows, not matrices");
-    const auto row = detail::input_matrix(z);
+    const auto& held = detail::evaluated(z);
+    const auto row = detail::input_matrix(held);
     run<Arch>({.what = step::push, .state = &summary_, .z = detail::source_of(row), .cols = row.cols()});
   }
 

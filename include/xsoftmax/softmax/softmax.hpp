@@ -71,7 +71,8 @@ template <class In, class Out, class Launch>
 XSOFTMAX_INLINE void checked_softmax(In&& z, Out&& p, const softmax_options& options, Launch&& launch) {
   check_types<In, Out>();
   using T = compute_of<In>;
-  const auto in = input_matrix(z);
+  const auto& held = evaluated(z);
+  const auto in = input_matrix(held);
   const auto out = output_matrix(p);
   const double sink = options.sink.value_or(-__builtin_inf());
   if (!same_shape("softmax", "z", in, "p", out) || !no_partial_overlap("softmax", "z", in, "p", out) ||
@@ -144,11 +145,12 @@ void softmax(Executor&& executor, In&& z, Out&& p, const softmax_options& option
 /// The same, returning the probabilities of one row in a new std::vector.
 template <class Arch = default_arch, class In>
 [[nodiscard]] auto softmax(In&& z, const softmax_options& options = {}) {
-  const auto in = as_view(z);
+  const auto& held = detail::evaluated(z);
+  const auto in = as_view(held);
   static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
                 "xsoftmax: softmax of a matrix needs an output; only a row is returned as a std::vector");
   std::vector<detail::value_of<std::remove_reference_t<In>>> p(in.size());
-  softmax<Arch>(z, p, options);
+  softmax<Arch>(held, p, options);
   return p;
 }
 

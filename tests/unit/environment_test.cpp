@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// What every operation promises of its surroundings: no allocation, and the same bits where the caller flushes
+// subnormal numbers to zero.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <string>
+#include <vector>
+#include <xsoftmax/half.hpp>
+
+#include "../support/catch.hpp"
+#include "../support/flushing.hpp"
+#include "../support/kernels_once.hpp"
+#include "../support/rows.hpp"
+#include "../support/softmax_checks.hpp"
+
+namespace {
+
+std::size_t allocations = 0;
+
+} // namespace
+
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* place = std::malloc(size == 0 ? 1 : size)) {
+    return place;
+  }
+  throw std::bad_alloc();
+}
+
+void operator delete(void* place) noexcept {
+  std::free(place);
+}
+
+void operator delete(void* place, std::size_t) noexcept {
+  std::free(place);
+}
+
+namespace xs = xsoftmax;
+using namespace xsoftmax::test;
+
+namespace {
+
+/// Every operation once, on rows that take the usual paths and all others: results one after another.
+template <class Arch, class T>
+void run_everything(const std::vector<std::vector<T>>& rows, const std::vector<T>& gradient, std::vector<T>& results) {
+  std::size_t at = 0;
+  const auto next = [&](std::size_t n) {
+    at += n;
+    return xs::vector_view<T>(results.data() + at - n, n);
+  };
+  const auto serial = [](std::size_t count, const auto& body) {
+    for (std::size_t i = 0; i < count; ++i) {
+      body(i);
+    }
+  };
+  for (const std::vector<T>& z : rows) {
+    const std::size_t n = z.size();
+    const xs::vector_view<const T> dy(gradient.data(), n);
+    for (const double temperature : {1.0, 0.6, 0.0}) {
+      const auto p = next(n);
+      xs::softmax<Arch>(z, p, {.temperature = temperature, .algorithm = xs::softmax_algorithm::two_pass});
+      xs::softmax<Arch>(serial, z, next(n), {.temperature = temperature, .sink = 1.0});
+      const auto lp = next(n);
+      xs::log_softmax<Arch>(z, lp, {.temperature = temperature});
+      xs::softmax_backward<Arch>(p, dy, next(n), {.temperature = temperature});
+      xs::log_softmax_backward<Arch>(lp, dy, next(n), {.temperature = temperature});
+    }
+    *next(1).data() = xs::log_sum_exp<Arch>(z);
+    xs::log_sum_exp_state<T> state;
+    state.template push<Arch>(z);
+    xs::softmax<Arch>(state, z, next(n));
+    // Columns: the row as n rows of one, and as two columns where it can be.
+    const xs::matrix_view<const T> matrix(z.data(), n / 2, 2);
+    xs::softmax<Arch>(matrix.transposed(), xs::matrix_view<T>(next(n / 2 * 2).data(), n / 2, 2).transposed());
+  }
+}
+
+template <class T>
+std::vector<std::vector<T>> rows_of_every_kind() {
+  std::vector<std::vector<T>> rows;
+  for (const std::size_t n : {1u, 20u, 100u, 3000u}) {
+    for (const row_kind kind : row_kinds) {
+      if (kind != row_kind::subnormal) { // logits that are flushed themselves
+        rows.push_back(make_row<T>(kind, n, 4));
+      }
+    }
+    rows.push_back(rows.back());
+    rows.back()[n / 2] = std::numeric_limits<T>::quiet_NaN();
+    rows.emplace_back(n, -std::numeric_limits<T>::infinity());
+  }
+  return rows;
+}
+
+/// Room for what run_everything writes.
+template <class T>
+std::size_t size_of_results(const std::vector<std::vector<T>>& rows) {
+  std::size_t size = 0;
+  for (const std::vector<T>& z : rows) {
+    size += 17 * z.size() + 1;
+  }
+  return size;
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("environment: no operation allocates", "[environment][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  const auto rows = rows_of_every_kind<T>();
+  const std::vector<T> gradient = make_row<T>(row_kind::normal, 3000, 8);
+  std::vector<T> results(size_of_results(rows));
+  const std::size_t before = allocations;
+  run_everything<Arch>(rows, gradient, results);
+  CHECK(allocations == before);
+  CHECK(before > 0); // the count counts
+}
+
+TEMPLATE_LIST_TEST_CASE("environment: flush-to-zero takes subnormal results and nothing else", "[environment][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  const auto rows = rows_of_every_kind<T>();
+  const std::vector<T> gradient = make_row<T>(row_kind::normal, 3000, 8);
+  std::vector<T> gradual(size_of_results(rows));
+  std::vector<T> flushed(gradual.size());
+  run_everything<Arch>(rows, gradient, gradual);
+  {
+    const flushing scope(flush_to_zero | denormals_are_zero);
+    run_everything<Arch>(rows, gradient, flushed);
+  }
+  findings found;
+  for (std::size_t i = 0; i < gradual.size(); ++i) {
+    const bool subnormal = gradual[i] != 0 && std::fabs(gradual[i]) < std::numeric_limits<T>::min();
+    const bool right = subnormal ? flushed[i] == 0 || bits(flushed[i]) == bits(gradual[i])
+                                 : first_difference(&gradual[i], &flushed[i], 1) == 1;
+    found.expect(right, [&] {
+      return "result " + std::to_string(i) + " is " + exact_text(flushed[i]) + ", not " + exact_text(gradual[i]);
+    });
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}

@@ -278,8 +278,9 @@ public:
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
-  /// The binary place of the sum's leading digit: the sum is below 2^(octave + 32), but for carries.
-  XSOFTMAX_INLINE std::int64_t leading_octave() const { return top_ * digit_bits; }
+  /// The binary place of the sum's leading digit, up to carries: the sum is about 2^octave to 2^(octave + 32). Far
+  /// below every number if it is empty.
+  XSOFTMAX_INLINE std::int64_t leading_octave() const { return empty() ? lowest : top_ * digit_bits; }
 
   /// The sum * 2^-octave as a rounded pair. It must be in the range of normal doubles.
   XSOFTMAX_INLINE double_pair value(std::int64_t octave) const {

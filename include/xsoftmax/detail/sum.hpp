@@ -327,8 +327,9 @@ public:
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
-  /// Not empty: the sum is in [2^octave, 2^(octave + 96)).
-  XSOFTMAX_INLINE std::int64_t octave() const { return top_ * digit_bits; }
+  /// The binary place of the leading digit: the sum is in [2^octave, 2^(octave + 96)). Far below every number if it is
+  /// empty.
+  XSOFTMAX_INLINE std::int64_t octave() const { return empty() ? lowest : top_ * digit_bits; }
 
   /// Makes room for 2^31 more additions of normal digits, if there is none left: carries move up, and only what they
   /// leave in the leading digit can cost the lowest one, after the sum has grown by 2^32. The bits then depend on when

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // xsoftmax_bench: the comparison of softmax's variants with each other, with peers and with the machine's limits.
+#include "support/costs.hpp"
 #include "support/distribution.hpp"
 #include "support/machine.hpp"
 #include "support/suite.hpp"
@@ -67,6 +68,7 @@ int main(int count, char** words) {
   }
   try {
     const arguments given = parse(count, words);
+    const std::vector<int> cores = bench::allowed_cores();
     const int core = bench::pin_to_core(given.core);
     if (given.core >= 0 && core < 0) {
       throw std::runtime_error("--core " + std::to_string(given.core) + ": this core cannot be used");
@@ -80,9 +82,11 @@ int main(int count, char** words) {
     const bench::plan plan = bench::make_plan(given.how_much);
     int wrong = 0;
     if (given.logits.empty()) {
+      const int second_core = core < 0 ? -1 : bench::second_core(cores, core);
       bench::add_context(plan, bench::distribution_name, core);
+      benchmark::AddCustomContext("two_threads", bench::describe_two_threads(core, second_core));
       bench::json_log log(given.output);
-      wrong = bench::run(plan, log);
+      wrong = bench::run(plan, second_core, log);
       log.close();
     } else {
       const bench::logits own = bench::read_logits(given.logits);

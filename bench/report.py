@@ -13,12 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 
-from results import (ALGORITHMS, LIMIT, OWN, ReportError, Results, two_pass_comparisons)
+from results import (ALGORITHMS, COSTS, LIMIT, OWN, ReportError, Results, costs_found, two_pass_comparisons)
 
 ARCHITECTURE_NAMES = {"sse2": "SSE2", "avx2": "AVX2 + FMA", "avx512": "AVX-512"}
 ALGORITHM_NAMES = {"three_pass_recompute": "recompute", "three_pass_reload": "reload", "two_pass": "two-pass",
                    "online": "online", "automatic": "automatic"}
-SIZE_OF = {"float": 4, "double": 8}
 
 
 def length(n):
@@ -29,11 +28,6 @@ def span(ratios):
     """The range of some ratios: 0.60 to 0.64."""
     low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
     return low if low == high else f"{low} to {high}"
-
-
-def out_of_cache(results, type_, n):
-    caches = results.cache_sizes()
-    return bool(caches) and 2 * n * SIZE_OF[type_] > caches[-1][1]
 
 
 # ---------------------------------------------------------------- findings
@@ -105,11 +99,11 @@ def headline(results):
     if shapes:
         r, c = shapes[-1]
         own, floor = best_of(results, best, "float", r, c), results.floor("length", "float", r, c)
-        if own and floor and out_of_cache(results, "float", c):
+        if own and floor and results.out_of_cache("float", c):
             cards.append((f"{floor / own.median:.2f}", f"of what memory allows (a read pass and a copy) at "
                           f"{length(c)} floats, algorithm automatic"))
         inside = [(n, ratios) for n, _, ratios in peer_ratios(results, "float")
-                  if n >= 128 and not out_of_cache(results, "float", n)]
+                  if n >= 128 and not results.out_of_cache("float", n)]
         for who in ("oneDNN", "Eigen", "XNNPACK"):
             ratios = sorted(r[who] for _, r in inside if who in r)
             if ratios:
@@ -123,7 +117,7 @@ def worst_errors(results):
     """[(name, type, worst ULP, worst row sum, length of the worst sum)], the library first."""
     worst = {}
     for key, m in results.timed().items():
-        if key.who == LIMIT:
+        if key.who == LIMIT or key.section in {cost.section for cost in COSTS}:
             continue
         name = f"xsoftmax, {ARCHITECTURE_NAMES[key.architecture]}" if key.who == OWN else key.who
         ulp, off, cols = worst.get((name, key.type), (0.0, 0.0, 0))
@@ -135,6 +129,25 @@ def worst_errors(results):
 
 
 # ---------------------------------------------------------------- terminal
+
+def costs_note(results):
+    """Why there are no threads in the table, or on what they ran."""
+    note = results.context.get("two_threads", "")
+    return f"Two threads: {note}." if note else ""
+
+
+def print_costs(results, out):
+    found = costs_found(results)
+    if not found:
+        return
+    print(f"\nPromised costs, {ARCHITECTURE_NAMES[results.architectures()[-1]]}: medians in ns per element, and the "
+          "ratio of the first to the second", file=out)
+    print(f"{'':<40}{'':>7}{'rows x n':>18}{'first':>9}{'second':>9}{'ratio':>8}  {'quartiles':<13} promise", file=out)
+    for f in found:
+        print(f"{f.cost.words:<40}{f.type:>7}{f'{f.rows:,} x {f.cols:,}':>18}{f.over.median:9.3f}{f.under.median:9.3f}"
+              f"{f.ratio:8.2f}  {f.low:.2f} to {f.high:.2f}  {f.promise} {f.verdict}".rstrip(), file=out)
+    print(costs_note(results), file=out)
+
 
 def print_table(results, out=sys.stdout):
     architectures = results.architectures()
@@ -169,6 +182,7 @@ def print_table(results, out=sys.stdout):
         for cols, _, ratios in peer_ratios(results, type_):
             print(f"{cols:>14}" + "".join(f"{ratios[p]:16.2f}" if p in ratios else f"{'-':>16}" for p in peers),
                   file=out)
+    print_costs(results, out)
     for key, m in results.failed().items():
         print(f"\nnot timed: {key.section} {key.type} {key.rows}x{key.cols} {key.who} {key.architecture} "
               f"{key.algorithm} {key.store}: {m.error}", file=out)
@@ -255,6 +269,16 @@ def peer_table(results, type_):
         rows.append([length(cols), f"{own.median:.3f} <small>±{100 * own.spread:.0f}&thinsp;%</small>"] +
                     [ratio_cell(ratios[p]) if p in ratios else "<td>–</td>" for p in peers])
     return table(["n, " + type_, "automatic, ns"] + [f"against {html.escape(p)}" for p in peers], rows)
+
+
+def costs_table(results):
+    rows = []
+    for f in costs_found(results):
+        colour = {"kept": " win", "missed": " loss"}.get(f.verdict, "")
+        rows.append([html.escape(f.cost.words), f.type, f"{f.rows:,} × {length(f.cols)}", f"{f.over.median:.3f}",
+                     f"{f.under.median:.3f}", f"{f.ratio:.2f}", f"<small>{f.low:.2f} to {f.high:.2f}</small>",
+                     f.promise or "–", f'<td class="text{colour}">{f.verdict}</td>'])
+    return table(["", "type", "rows × n", "first, ns", "second, ns", "ratio", "quartiles", "promise", ""], rows)
 
 
 def error_table(results):
@@ -363,6 +387,19 @@ def build_page(results):
         page.section(f"short-{type_}", f"Batches of short rows, {type_}",
                      page.figure(charts.short_rows_chart(results, type_), "Time per element in batches of short rows",
                                  "One call for all rows, for those peers that have one. The last line is the yardstick of long rows."))
+    if costs_found(results):
+        page.section("costs", "Promised costs",
+                     f"<p>What the library promises about costs relative to each other, on {best}: the time of the first over "
+                     "that of the second, medians per element of benchmarks that ran interleaved. Lines without a promise "
+                     "are for orientation. Halves are promised for rows out of cache, two threads for batches of "
+                     "rows.</p>",
+                     costs_table(results),
+                     "<p class='note'>Columns: softmax down the columns of a row-major matrix of that shape, against the rows "
+                     "of its transpose. Gradients: the logits stand for what comes from above. Quartiles: quartile against "
+                     f"opposite quartile. {html.escape(costs_note(results))} Times of threads are by the clock on the wall. Every "
+                     "answer is checked before it is timed: columns and threads have the bits of the rows of one thread, "
+                     "halves those of the float result rounded once, the other operations stay within the bounds of their "
+                     "documentation.</p>")
     page.section("accuracy", "Answers",
                  "<p>Every benchmark's answer is checked before it is timed. The library's own: each probability within 4 ULP "
                  "of a reference in a wider type, each row sum within 4 half-ULP of 1, and equal bits from all algorithms, stores and "

@@ -31,6 +31,14 @@ endfunction()
 expect_success(${BENCH} --smoke --output ${WORK}/results.json)
 expect_in(results.json "length/float/1x1000/xsoftmax/sse2/two_pass/automatic")
 expect_in(results.json "length/double/1x1000/limit/-/copy_nontemporal/-")
+foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100)
+  expect_in(results.json "\"${cost}/xsoftmax/")
+endforeach()
+file(READ ${WORK}/results.json content)
+if(NOT content MATCHES "threads/float/64x1000/xsoftmax/[a-z0-9]+/two_threads/" AND
+   NOT content MATCHES "\"two_threads\": \"left out")
+  message(FATAL_ERROR "two threads were neither measured nor left out with a note")
+endif()
 
 # Files of logits: two rows of two floats as raw bytes and as .npy; letters are bytes of harmless floats.
 file(WRITE ${WORK}/raw.f32 "AAAABBBBAAAACCCC")
@@ -82,6 +90,13 @@ expect_success(${python} ${REPORT} ${WORK}/results.json --html ${WORK}/report.ht
 if(NOT text MATCHES "two-pass against the best three-pass, double")
   message(FATAL_ERROR "the tables are not complete:\n${text}")
 endif()
+foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
+    "log_softmax over softmax +float +1 x 100 [^\n]*\n" "\nTwo threads: ")
+  if(NOT text MATCHES "${line}")
+    message(FATAL_ERROR "the promised costs lack '${line}':\n${text}")
+  endif()
+endforeach()
+expect_in(report.html "<section id=\"costs\"><h2>Promised costs</h2>")
 file(READ ${WORK}/report.html page)
 foreach(chart ratio-float ratio-double time-float time-double bandwidth-float bandwidth-double peers vocabulary-float
     short_rows-float)

@@ -69,6 +69,14 @@ public:
     return weight(z_[row * cols_ + col], shifts_[row]) / sums_[row];
   }
 
+  /// The logarithm of it. No digits cancel: a logit is at most the shift, and the sum at least 1.
+  long double log(std::size_t row, std::size_t col) const {
+    return static_cast<long double>(z_[row * cols_ + col]) - shifts_[row] - std::log(sums_[row]);
+  }
+
+  /// The logarithm of the sum of the exponentials of a row.
+  long double log_sum(std::size_t row) const { return shifts_[row] + std::log(sums_[row]); }
+
 private:
   static long double weight(T x, T shift) {
     // A double exponential is 2^29 times finer than a float, and eight times faster than a long double's.
@@ -85,13 +93,17 @@ private:
   std::vector<T> shifts_;
 };
 
+template <class T>
+long double unit_in_last_place(long double x) {
+  constexpr int smallest = std::numeric_limits<T>::min_exponent - 1;
+  const int exponent = x == 0 ? smallest : std::max(std::ilogb(x), smallest);
+  return std::ldexp(1.0L, exponent - (std::numeric_limits<T>::digits - 1));
+}
+
 /// |p - exact| in units of the last place of exact.
 template <class T>
 double ulp_distance(T p, long double exact) {
-  constexpr int smallest = std::numeric_limits<T>::min_exponent - 1;
-  const int exponent = exact > 0 ? std::max(std::ilogb(exact), smallest) : smallest;
-  return static_cast<double>(
-      std::ldexp(std::fabs(static_cast<long double>(p) - exact), std::numeric_limits<T>::digits - 1 - exponent));
+  return static_cast<double>(std::fabs(static_cast<long double>(p) - exact) / unit_in_last_place<T>(exact));
 }
 
 /// Sum of a row to well below an ULP: eight sums, each with the rounding errors of its additions collected beside it.
@@ -150,8 +162,36 @@ inline std::uint64_t hash_bits(const void* data, std::size_t bytes) {
   return hash;
 }
 
-/// Looks at every element of a short output, and at both ends and 2^16 elements between of a long one; the sums always
-/// see all.
+/// Calls look(i) for every element of a short output, and for both ends and 2^16 elements between of a long one.
+template <class Look>
+void for_each_of_sample(std::size_t total, const Look& look) {
+  constexpr std::size_t edge = 4096;
+  const std::size_t step = total <= 65536 ? 1 : (total >> 16) | 1;
+  std::size_t i = 0;
+  while (i < total) {
+    look(i);
+    const bool near_an_end = i < edge || i + edge >= total;
+    i = near_an_end ? i + 1 : std::min(i + step, total - edge);
+  }
+}
+
+/// In words, the first number of a sample that is further from exact(i) than allowed(i); empty where all are right.
+template <class T, class Exact, class Allowed>
+std::string first_wrong(const T* y, std::size_t size, const Exact& exact, const Allowed& allowed) {
+  std::string failure;
+  for_each_of_sample(size, [&](std::size_t i) {
+    const long double off = std::fabs(y[i] - exact(i));
+    if (failure.empty() && !(off <= allowed(i))) {
+      char text[160];
+      std::snprintf(text, sizeof text, "element %zu: %.9g is off by %.3Lg (allowed: %.3Lg)", i,
+                    static_cast<double>(y[i]), off, allowed(i));
+      failure = text;
+    }
+  });
+  return failure;
+}
+
+/// The probabilities of a sample; the sums see all.
 template <class T>
 answer check(const reference<T>& exact, const T* p, std::size_t rows, std::size_t cols, const tolerance& allowed) {
   answer found;
@@ -160,11 +200,7 @@ answer check(const reference<T>& exact, const T* p, std::size_t rows, std::size_
       found.failure = text;
     }
   };
-  const std::size_t total = rows * cols;
-  constexpr std::size_t edge = 4096;
-  const std::size_t step = total <= 65536 ? 1 : (total >> 16) | 1;
-  std::size_t i = 0;
-  while (i < total) {
+  for_each_of_sample(rows * cols, [&](std::size_t i) {
     const double distance = ulp_distance(p[i], exact(i / cols, i % cols));
     if (!(distance <= allowed.ulp)) {
       char text[160];
@@ -173,9 +209,7 @@ answer check(const reference<T>& exact, const T* p, std::size_t rows, std::size_
       fail(text);
     }
     found.worst_ulp = distance <= found.worst_ulp ? found.worst_ulp : distance;
-    const bool near_an_end = i < edge || i + edge >= total;
-    i = near_an_end ? i + 1 : std::min(i + step, total - edge);
-  }
+  });
   for (std::size_t r = 0; r < rows; ++r) {
     const double off = static_cast<double>(std::fabs(accurate_sum(p + r * cols, cols) - 1));
     if (!(off <= allowed.row_sum)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "machine.hpp"
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sched.h>
@@ -91,14 +92,8 @@ std::vector<std::pair<std::string, std::string>> describe_machine() {
 }
 
 int pin_to_core(int wanted) {
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
-    return -1;
-  }
-  int core = wanted;
-  for (int i = 0; wanted < 0 && i < CPU_SETSIZE; ++i) {
-    core = CPU_ISSET(i, &allowed) ? i : core;
-  }
+  const std::vector<int> cores = allowed_cores();
+  const int core = wanted >= 0 || cores.empty() ? wanted : cores.back();
   cpu_set_t chosen;
   CPU_ZERO(&chosen);
   if (core < 0 || core >= CPU_SETSIZE) {
@@ -106,6 +101,38 @@ int pin_to_core(int wanted) {
   }
   CPU_SET(core, &chosen);
   return sched_setaffinity(0, sizeof chosen, &chosen) == 0 ? core : -1;
+}
+
+std::vector<int> allowed_cores() {
+  std::vector<int> cores;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    for (int i = 0; i < CPU_SETSIZE; ++i) {
+      if (CPU_ISSET(i, &allowed)) {
+        cores.push_back(i);
+      }
+    }
+  }
+  return cores;
+}
+
+bool share_a_core(int core, int other) {
+  const auto place = [](int i) {
+    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(i) + "/topology/";
+    return first_line(folder + "physical_package_id") + "/" + first_line(folder + "core_id");
+  };
+  return place(core) != "/" && place(core) == place(other);
+}
+
+int second_core(const std::vector<int>& cores, int core) {
+  const auto distance = [&](int i) { return std::pair(share_a_core(core, i), std::abs(core - i)); };
+  int nearest = -1;
+  for (const int i : cores) {
+    if (i != core && (nearest < 0 || distance(i) < distance(nearest))) {
+      nearest = i;
+    }
+  }
+  return nearest;
 }
 
 } // namespace bench

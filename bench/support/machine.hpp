@@ -18,4 +18,13 @@ std::size_t last_level_cache();
 /// the first. Returns the core, or -1 if the system refuses.
 int pin_to_core(int wanted);
 
+/// The cores on which this thread may run.
+std::vector<int> allowed_cores();
+
+/// Are these two threads of one physical core?
+bool share_a_core(int core, int other);
+
+/// The nearest of the cores that is not this one, on another physical core if there is one; -1: there is none.
+int second_core(const std::vector<int>& cores, int core);
+
 } // namespace bench

@@ -12,15 +12,16 @@ namespace bench {
 /// One timed call; everything that can be prepared once (descriptors, operators) has been.
 using runner = std::function<void()>;
 
-/// Makes a runner that writes softmax of each row of z (rows x cols, contiguous) to p.
+/// Makes a runner that writes softmax (or another operation) of each row of z (rows x cols, contiguous) to p.
 template <class T>
 using preparation = std::function<runner(const T* z, T* p, std::size_t rows, std::size_t cols)>;
 
 struct peer {
-  std::string name;                ///< as the report shows it
-  std::string version;             ///< release and what it was built with
-  preparation<float> float_rows;   ///< empty: the peer has no float
-  preparation<double> double_rows; ///< empty: the peer has no double
+  std::string name;                            ///< as the report shows it
+  std::string version;                         ///< release and what it was built with
+  preparation<float> float_rows;               ///< empty: the peer has no float
+  preparation<double> double_rows;             ///< empty: the peer has no double
+  preparation<float> float_log_softmax_rows{}; ///< empty: the peer has no log_softmax, or it is not compared
 };
 
 peer loop_peer();

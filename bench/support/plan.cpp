@@ -33,15 +33,28 @@ plan make_plan(scope how_much) {
   // Batches of short rows; the last one is the yardstick of a long row.
   const std::vector<shape> short_rows{{"short_rows", 64, 16},  {"short_rows", 64, 32},  {"short_rows", 64, 64},
                                       {"short_rows", 64, 128}, {"short_rows", 64, 256}, {"short_rows", 4, 4096}};
+  // The promised costs. Columns: a matrix of that shape, softmax down its columns.
+  const std::vector<shape> columns{{"columns", 64, 64},
+                                   {"columns", 1000, 128},
+                                   {"columns", 1000, 1000},
+                                   {"columns", 4096, 256},
+                                   {"columns", 4096, 4096}};
+  const std::vector<shape> costs{{"halves", 1, 1000},     {"halves", 1, 100'000},     {"halves", 1, 16'000'000},
+                                 {"threads", 1024, 1000}, {"threads", 1, 4'000'000},  {"operations", 1, 100},
+                                 {"operations", 1, 1000}, {"operations", 1, 100'000}, {"operations", 1, 16'000'000}};
   plan p{};
   switch (how_much) {
   case scope::smoke:
     p = {lengths({1}, 10000), lengths({1}, 1000), 2, 0.0005};
     append(p.float_shapes, {vocabulary[0], short_rows[2]});
+    p.float_costs = {columns[0], costs[0], {"threads", 64, 1000}, {"threads", 1, 200'000}, costs[5]};
+    p.double_costs = {columns[0]};
     break;
   case scope::quick:
     p = {lengths({1}, 10'000'000), lengths({1}, 1'000'000), 7, 0.003};
     append(p.float_shapes, {vocabulary[0], vocabulary[2], short_rows[0], short_rows[2], short_rows[5]});
+    p.float_costs = {columns.begin(), columns.end() - 1};
+    append(p.float_costs, costs);
     break;
   case scope::standard:
     p = {lengths({1, 3}, 100'000'000), lengths({1, 3}, 100'000'000), 7, 0.006};
@@ -56,6 +69,11 @@ plan make_plan(scope how_much) {
     append(p.double_shapes, vocabulary);
     append(p.double_shapes, short_rows);
     break;
+  }
+  if (how_much == scope::standard || how_much == scope::full) {
+    p.float_costs = p.double_costs = columns;
+    append(p.float_costs, costs);
+    append(p.float_costs, {{"halves", 1, 64'000'000}});
   }
   return p;
 }

@@ -17,7 +17,7 @@ enum class scope {
 
 /// One shape. All its variants are interleaved.
 struct shape {
-  std::string section; ///< length | vocabulary | short_rows | logits
+  std::string section; ///< length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations
   std::size_t rows;
   std::size_t cols;
 };
@@ -27,6 +27,8 @@ struct plan {
   std::vector<shape> double_shapes;
   int repetitions;
   double min_time; ///< seconds per repetition
+  std::vector<shape> float_costs{};
+  std::vector<shape> double_costs{};
 
   /// Rows of hundreds of megabytes are repeated less often: one repetition of all variants takes half a minute there.
   int repetitions_of(std::size_t bytes) const {

@@ -10,6 +10,7 @@ ALGORITHMS = ["three_pass_recompute", "three_pass_reload", "two_pass", "online",
 STORES = ["automatic", "cached", "streaming"]
 OWN = "xsoftmax"
 LIMIT = "limit"
+SIZE_OF = {"float": 4, "double": 8}
 
 
 class ReportError(Exception):
@@ -20,13 +21,13 @@ class ReportError(Exception):
 class Key:
     """What was measured: the fields of a benchmark's name."""
 
-    section: str  # length | vocabulary | short_rows | logits
+    section: str  # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations
     type: str  # float | double
     rows: int
     cols: int
     who: str  # xsoftmax, limit, or a peer
     architecture: str
-    algorithm: str
+    algorithm: str  # of costs: what is compared
     store: str
 
 
@@ -83,7 +84,9 @@ class Results:
             if entry.get("error_occurred"):
                 found.error = entry["error_message"]
                 continue
-            found.times.append(entry["cpu_time"] / entry["elements"])
+            # On two threads the time of one of them says little.
+            time = "real_time" if entry["name"].endswith("/real_time") else "cpu_time"
+            found.times.append(entry[time] / entry["elements"])
             found.worst_ulp = entry.get("worst_ulp", 0.0)
             found.worst_row_sum = entry.get("worst_row_sum", 0.0)
         self.measurements = {k: m for k, m in self.measurements.items() if m.times or m.error}
@@ -139,6 +142,12 @@ class Results:
                 if f"cache_l{level}" in self.context]
 
 
+    def out_of_cache(self, type_, n):
+        """Do an input and an output of n elements together leave the caches?"""
+        caches = self.cache_sizes()
+        return bool(caches) and 2 * n * SIZE_OF[type_] > caches[-1][1]
+
+
 def parse_name(name):
     parts = name.split("/")
     if len(parts) < 7 or "x" not in parts[2]:
@@ -175,4 +184,84 @@ def two_pass_comparisons(results, type_, architecture, rivals=None):
             if not rivals and compared:
                 compared = [min(compared, key=lambda c: c.ratio)]
             found += compared
+    return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Two things whose times are divided, and what the library promises about the ratio."""
+
+    section: str
+    over: str  # the dividend
+    under: str  # the divisor
+    words: str  # what the ratio says
+    at_most: float = 0.0  # 0: no promise
+    at_least: float = 0.0
+    who: str = OWN  # of the dividend
+
+    def promised(self, results, type_, rows, cols):
+        """The promises about halves are made for rows out of cache, and the one about threads for batches."""
+        if self.section == "halves" and not results.out_of_cache(type_, cols) or self.section == "threads" and rows == 1:
+            return ""
+        return f"≤ {self.at_most:g}" if self.at_most else f"≥ {self.at_least:g}" if self.at_least else ""
+
+    def kept(self, ratio):
+        return ratio <= self.at_most if self.at_most else ratio >= self.at_least
+
+
+COSTS = [
+    Cost("columns", "columns", "rows", "columns over rows of the transpose", at_most=1.5),
+    Cost("halves", "float", "bfloat16", "float over bfloat16", at_least=1.6),
+    Cost("halves", "float", "float16", "float over float16", at_least=1.6),
+    Cost("halves", "float", "bfloat16_to_float", "float over bfloat16 to float"),
+    Cost("halves", "float", "float16_to_float", "float over float16 to float"),
+    Cost("threads", "one_thread", "two_threads", "one thread over two", at_least=1.8),
+    *[Cost("operations", name, "softmax", f"{name} over softmax")
+      for name in ("log_softmax", "log_sum_exp", "softmax_backward", "log_softmax_backward")],
+    Cost("operations", "log_softmax", "log_softmax", "log_softmax of Eigen over the library's", who="Eigen"),
+]
+
+
+@dataclass
+class CostFound:
+    """A cost measured: what, where, both measurements, their ratio with quartile against opposite quartile."""
+
+    cost: Cost
+    type: str
+    rows: int
+    cols: int
+    over: Measurement
+    under: Measurement
+    promise: str  # empty: none
+
+    @property
+    def ratio(self):
+        return self.over.median / self.under.median
+
+    @property
+    def low(self):
+        return self.over.low / self.under.high
+
+    @property
+    def high(self):
+        return self.over.high / self.under.low
+
+    @property
+    def verdict(self):
+        return ("kept" if self.cost.kept(self.ratio) else "missed") if self.promise else ""
+
+
+def costs_found(results):
+    """All that were measured, on the best architecture."""
+    best = results.architectures()[-1]
+    found = []
+    for cost in COSTS:
+        for type_ in results.types(cost.section):
+            for rows, cols in results.shapes(cost.section, type_):
+                place = (cost.section, type_, rows, cols)
+                over = results.get(*place, cost.who, best if cost.who == OWN else "-", cost.over)
+                under = results.get(*place, OWN, best, cost.under)
+                if over and under:
+                    found.append(CostFound(cost, type_, rows, cols, over, under,
+                                           cost.promised(results, type_, rows, cols)))
     return found

@@ -39,4 +39,7 @@ private:
   std::size_t offset_;
 };
 
+/// The offset of outputs: half a page.
+inline constexpr std::size_t output_offset = 2048;
+
 } // namespace bench

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "suite.hpp"
-#include "answer_check.hpp"
+#include "costs.hpp"
 #include "distribution.hpp"
 #include "limits.hpp"
 #include "machine.hpp"
-#include "peer.hpp"
+#include "measure.hpp"
 #include "row_buffer.hpp"
 #include <cstring>
 #include <map>
@@ -15,18 +15,6 @@ namespace bench {
 namespace {
 
 namespace xs = xsoftmax;
-
-using clock = std::chrono::steady_clock;
-
-/// One benchmark of a shape.
-struct variant {
-  std::string name; ///< "who/architecture/algorithm/store"
-  bool own;         ///< the library's: held to its promise
-  bool limit;       ///< no softmax but the traffic of one
-  double guess;     ///< ns per element, for the progress line only
-  runner run;
-  answer found{};
-};
 
 struct named_algorithm {
   const char* name;
@@ -41,37 +29,8 @@ constexpr named_algorithm algorithms[] = {
     {"online", xs::softmax_algorithm::online},
 };
 
-// Has the processor (and its operating system, libgcc asks it too) what the tag needs?
-template <class Arch>
-bool supported() {
-  if constexpr (std::is_same_v<Arch, xs::arch::avx512>) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl");
-  } else if constexpr (std::is_same_v<Arch, xs::arch::avx2>) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  } else {
-    return true;
-  }
-}
-
-template <class T>
-struct row_set {
-  const T* z;
-  T* p;
-  std::size_t rows;
-  std::size_t cols;
-
-  std::size_t size() const { return rows * cols; }
-
-  std::size_t bytes() const { return size() * sizeof(T); }
-};
-
 template <class Arch, class T>
 void add_own_variants(std::vector<variant>& all, const row_set<T>& data, double guess) {
-  if (!supported<Arch>()) {
-    return;
-  }
   const auto add = [&](const named_algorithm& a, xs::store_kind store, const char* store_name) {
     const xs::matrix_view<const T> in(data.z, data.rows, data.cols);
     const xs::matrix_view<T> out(data.p, data.rows, data.cols);
@@ -128,29 +87,25 @@ void add_limits(std::vector<variant>& all, const row_set<T>& data) {
 template <class T>
 std::vector<variant> variants_of(const row_set<T>& data) {
   std::vector<variant> all;
-  const double width = sizeof(T) / 4.0;
-#if XSOFTMAX_DISPATCH_SSE2
-  add_own_variants<xs::arch::sse2>(all, data, 1.5 * width * width);
-#endif
-#if XSOFTMAX_DISPATCH_AVX2
-  add_own_variants<xs::arch::avx2>(all, data, 0.7 * width * width);
-#endif
-#if XSOFTMAX_DISPATCH_AVX512
-  add_own_variants<xs::arch::avx512>(all, data, 0.5 * width * width);
-#endif
+  for_each_architecture([&]<class Arch>(Arch) {
+    const double guess = std::is_same_v<Arch, xs::arch::avx512> ? 0.5
+                         : std::is_same_v<Arch, xs::arch::avx2> ? 0.7
+                                                                : 1.5;
+    const double width = sizeof(T) / 4.0;
+    add_own_variants<Arch>(all, data, guess * width * width);
+  });
   add_peers(all, data);
   add_limits(all, data);
   return all;
 }
 
-/// Runs each variant once and looks at what it wrote. Returns how many of the library's own are wrong.
+/// Runs each variant once and looks at what it wrote. Returns how many faults belong to no variant.
 template <class T>
-int check_answers(std::vector<variant>& all, const row_set<T>& data, const std::string& where) {
+int check_answers(std::vector<variant>& all, const row_set<T>& data) {
   const reference<T> exact(data.z, data.rows, data.cols);
   // Speed choices must not show: one hash for all algorithms and stores, and for all architectures with fused
   // multiply-add.
   std::map<std::string, const variant*> first_of_kind;
-  int wrong = 0;
   for (variant& v : all) {
     if (v.limit || !v.found.failure.empty()) {
       continue;
@@ -173,7 +128,6 @@ int check_answers(std::vector<variant>& all, const row_set<T>& data, const std::
         v.found.failure = "its bits differ from those of " + first->second->name;
       }
     }
-    wrong += v.own && !v.found.failure.empty();
   }
   // The limits too: a pass that the compiler removed would be a fine limit.
   for (variant& v : all) {
@@ -183,7 +137,6 @@ int check_answers(std::vector<variant>& all, const row_set<T>& data, const std::
       if (v.name.find("copy") != std::string::npos && std::memcmp(data.p, data.z, data.bytes()) != 0) {
         v.found.failure = "the copy differs from its source";
       }
-      wrong += !v.found.failure.empty();
     }
   }
   std::uint32_t words = 0;
@@ -194,105 +147,57 @@ int check_answers(std::vector<variant>& all, const row_set<T>& data, const std::
   }
   if (words != read_pass(data.z, data.bytes())) {
     std::fprintf(stderr, "the read pass does not read what is there\n");
-    ++wrong;
+    return 1;
   }
-  for (const variant& v : all) {
-    if (!v.found.failure.empty()) {
-      std::fprintf(stderr, "\nwrong answer, not timed: %s %s: %s\n", where.c_str(), v.name.c_str(),
-                   v.found.failure.c_str());
-    }
-  }
-  return wrong;
+  return 0;
 }
 
-// What a variant will cost: its repetitions, the search for the number of iterations, and the check of its answer.
 template <class T>
-double expected_seconds(const plan& p, const variant& v, std::size_t size) {
-  const double once = v.guess * 1e-9 * static_cast<double>(size);
-  const double search = once < p.min_time ? 2 * p.min_time : 0;
-  return p.repetitions_of(size * sizeof(T)) * std::max(once, 1.1 * p.min_time) + search + 2 * once;
-}
-
-/// Counts the repetitions of one variant. Google Benchmark calls its function several times before the first repetition
-/// counts, to find the number of iterations.
-struct repetition_counter {
-  bool found_iterations = false;
-};
-
-template <class T>
-int run_shape(const plan& p, const shape& s, const row_set<T>& data, json_log& log, progress& line) {
-  const std::string type = std::is_same_v<T, float> ? "float" : "double";
-  const std::string where = s.section + "/" + type + "/" + std::to_string(data.rows) + "x" + std::to_string(data.cols);
-  line.begin(type + ", " + (data.rows == 1 ? "" : std::to_string(data.rows) + " rows of ") + std::to_string(data.cols));
+int run_shape(const session& run, const shape& s, const row_set<T>& data) {
+  run.line.begin(type_name<T> + (", " + (s.rows == 1 ? "" : std::to_string(s.rows) + " rows of ")) +
+                 std::to_string(s.cols));
   std::vector<variant> all = variants_of(data);
-  const int wrong = check_answers(all, data, where);
-  std::vector<repetition_counter> counters(all.size());
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const variant& v = all[i];
-    repetition_counter& counter = counters[i];
-    const int repetitions = p.repetitions_of(data.bytes());
-    const double per_repetition = expected_seconds<T>(p, v, data.size()) / repetitions;
-    const auto measure = [&, per_repetition](benchmark::State& state) {
-      if (!v.found.failure.empty()) {
-        state.SkipWithError(v.found.failure.c_str());
-        return;
-      }
-      const auto begin = clock::now();
-      for (auto _ : state) {
-        v.run();
-        benchmark::ClobberMemory();
-      }
-      const double seconds = std::chrono::duration<double>(clock::now() - begin).count();
-      counter.found_iterations = counter.found_iterations || seconds >= p.min_time;
-      if (counter.found_iterations) {
-        line.advance(per_repetition);
-      }
-      state.counters["elements"] = static_cast<double>(data.size());
-      if (!v.limit) {
-        state.counters["worst_ulp"] = v.found.worst_ulp;
-        state.counters["worst_row_sum"] = v.found.worst_row_sum;
-      }
-    };
-    benchmark::RegisterBenchmark((where + "/" + v.name).c_str(), measure)
-        ->Repetitions(repetitions)
-        ->MinTime(p.min_time)
-        ->Unit(benchmark::kNanosecond);
-  }
-  benchmark::RunSpecifiedBenchmarks(&log);
-  benchmark::ClearRegisteredBenchmarks();
-  return wrong;
+  const int wrong = check_answers(all, data);
+  return wrong + time_variants(run, s, type_name<T>, data.bytes(), all);
 }
 
 template <class T>
-double expected_seconds(const plan& p, const std::vector<shape>& shapes) {
+double expected_seconds(const plan& p, const std::vector<shape>& shapes, const std::vector<shape>& costs = {}) {
   double seconds = 0;
   for (const shape& s : shapes) {
-    for (const variant& v : variants_of(row_set<T>{nullptr, nullptr, s.rows, s.cols})) {
-      seconds += expected_seconds<T>(p, v, s.rows * s.cols);
+    const row_set<T> data{nullptr, nullptr, s.rows, s.cols};
+    for (const variant& v : variants_of(data)) {
+      seconds += expected_seconds(p, v.guess, data.size(), data.bytes());
     }
+  }
+  for (const shape& s : costs) {
+    seconds += costs_of_shape * expected_seconds(p, guess_of_cost, s.rows * s.cols, s.rows * s.cols * sizeof(T));
   }
   return seconds;
 }
 
-// Of the output, half a page: see row_buffer.
-constexpr std::size_t output_offset = 2048;
-
 template <class T>
-int run_generated(const plan& p, const std::vector<shape>& shapes, json_log& log, progress& line) {
+int run_generated(const session& run, const std::vector<shape>& shapes, const std::vector<shape>& costs,
+                  int second_core) {
   std::size_t largest = 0;
-  for (const shape& s : shapes) {
-    largest = std::max(largest, s.rows * s.cols);
+  for (const std::vector<shape>& list : {shapes, costs}) {
+    for (const shape& s : list) {
+      largest = std::max(largest, s.rows * s.cols);
+    }
   }
   if (largest == 0) {
     return 0;
   }
-  line.begin("generating logits");
+  run.line.begin("generating logits");
   const row_buffer<T> z(largest);
   const row_buffer<T> out(largest, output_offset);
   fill_with_logits(z.data(), largest);
   int wrong = 0;
   for (const shape& s : shapes) {
-    wrong += run_shape(p, s, row_set<T>{z.data(), out.data(), s.rows, s.cols}, log, line);
+    wrong += run_shape(run, s, row_set<T>{z.data(), out.data(), s.rows, s.cols});
+  }
+  for (const shape& s : costs) {
+    wrong += run_cost(run, s, row_set<T>{z.data(), out.data(), s.rows, s.cols}, second_core);
   }
   return wrong;
 }
@@ -304,15 +209,7 @@ void add_context(const plan& p, const std::string& source, int core) {
     benchmark::AddCustomContext(key, value);
   }
   std::string architectures;
-#if XSOFTMAX_DISPATCH_SSE2
-  architectures += supported<xs::arch::sse2>() ? " sse2" : "";
-#endif
-#if XSOFTMAX_DISPATCH_AVX2
-  architectures += supported<xs::arch::avx2>() ? " avx2" : "";
-#endif
-#if XSOFTMAX_DISPATCH_AVX512
-  architectures += supported<xs::arch::avx512>() ? " avx512" : "";
-#endif
+  for_each_architecture([&]<class Arch>(Arch) { architectures += std::string(" ") + Arch::name; });
   benchmark::AddCustomContext("architectures", architectures.empty() ? "" : architectures.substr(1));
   benchmark::AddCustomContext("xsoftmax_version", std::to_string(XSOFTMAX_VERSION_MAJOR) + "." +
                                                       std::to_string(XSOFTMAX_VERSION_MINOR) + "." +
@@ -327,10 +224,12 @@ void add_context(const plan& p, const std::string& source, int core) {
   }
 }
 
-int run(const plan& p, json_log& log) {
-  progress line(expected_seconds<float>(p, p.float_shapes) + expected_seconds<double>(p, p.double_shapes));
-  int wrong = run_generated<float>(p, p.float_shapes, log, line);
-  wrong += run_generated<double>(p, p.double_shapes, log, line);
+int run(const plan& p, int second_core, json_log& log) {
+  progress line(expected_seconds<float>(p, p.float_shapes, p.float_costs) +
+                expected_seconds<double>(p, p.double_shapes, p.double_costs));
+  const session all{p, log, line};
+  int wrong = run_generated<float>(all, p.float_shapes, p.float_costs, second_core);
+  wrong += run_generated<double>(all, p.double_shapes, p.double_costs, second_core);
   return wrong;
 }
 
@@ -341,7 +240,7 @@ int run(const plan& p, const logits& own, json_log& log) {
         const shape s{"logits", own.rows, own.cols};
         const row_buffer<T> out(values.size(), output_offset);
         progress line(expected_seconds<T>(p, {s}));
-        return run_shape(p, s, row_set<T>{values.data(), out.data(), own.rows, own.cols}, log, line);
+        return run_shape({p, log, line}, s, row_set<T>{values.data(), out.data(), own.rows, own.cols});
       },
       own.values);
 }

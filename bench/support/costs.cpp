@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+#include "costs.hpp"
+#include "machine.hpp"
+#include "row_buffer.hpp"
+#include "two_threads.hpp"
+#include <cstring>
+#include <xsoftmax/half.hpp>
+#include <xsoftmax/softmax.hpp>
+
+namespace bench {
+
+namespace {
+
+namespace xs = xsoftmax;
+
+template <class Arch>
+variant own(const std::string& what, runner run) {
+  return {std::string("xsoftmax/") + Arch::name + "/" + what + "/-", true, false, guess_of_cost, std::move(run)};
+}
+
+/// Runs it on an output of NaN: what is not written is not right.
+template <class T>
+void run_once(const variant& v, T* output, std::size_t size) {
+  std::memset(static_cast<void*>(output), 0xFF, size * sizeof(T));
+  v.run();
+}
+
+/// Says that element i is wrong, unless something was said before.
+void blame(variant& v, const std::string& what, std::size_t i) {
+  if (v.found.failure.empty()) {
+    v.found.failure = "element " + std::to_string(i) + " is not that of " + what;
+  }
+}
+
+template <class T>
+bool same_bits(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+/// Softmax down the columns of a row-major matrix, and along the rows of its transpose.
+template <class Arch, class T>
+int run_columns(const session& run, const shape& s, const row_set<T>& data) {
+  const row_buffer<T> turned(data.size());
+  const row_buffer<T> turned_p(data.size(), output_offset);
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    for (std::size_t c = 0; c < s.cols; ++c) {
+      turned.data()[c * s.rows + r] = data.z[r * s.cols + c];
+    }
+  }
+  const xs::matrix_view<const T> in(data.z, s.rows, s.cols);
+  const xs::matrix_view<T> out(data.p, s.rows, s.cols);
+  const xs::matrix_view<const T> row_in(turned.data(), s.cols, s.rows);
+  const xs::matrix_view<T> row_out(turned_p.data(), s.cols, s.rows);
+  std::vector<variant> all{
+      own<Arch>("rows", [=] { xs::softmax<Arch>(row_in, row_out); }),
+      own<Arch>("columns", [=] { xs::softmax<Arch>(in.transposed(), out.transposed()); }),
+  };
+  run_once(all[0], turned_p.data(), data.size());
+  run_once(all[1], data.p, data.size());
+  const reference<T> exact(turned.data(), s.cols, s.rows);
+  all[0].found = check(exact, turned_p.data(), s.cols, s.rows, promised<T>());
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    if (!same_bits(data.p[i], turned_p.data()[i % s.cols * s.rows + i / s.cols])) {
+      blame(all[1], "the rows", i);
+    }
+  }
+  return time_variants(run, s, type_name<T>, data.bytes(), all);
+}
+
+/// A row of halves, and of halves to float, against a row of floats.
+template <class Arch>
+int run_halves(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t n = data.size();
+  const xs::vector_view<const float> in(data.z, n);
+  const xs::vector_view<float> out(data.p, n);
+  std::vector<variant> all{own<Arch>("float", [=] { xs::softmax<Arch>(in, out); })};
+  run_once(all[0], data.p, n);
+  all[0].found = check(reference<float>(data.z, 1, n), data.p, 1, n, promised<float>());
+
+  const auto add = [&]<class Half>(const std::string& name, const row_buffer<Half>& z, const row_buffer<Half>& p) {
+    const xs::vector_view<const Half> half_in(z.data(), n);
+    const xs::vector_view<Half> half_out(p.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      z.data()[i] = Half(data.z[i]);
+    }
+    variant halves = own<Arch>(name, [=] { xs::softmax<Arch>(half_in, half_out); });
+    variant to_float = own<Arch>(name + "_to_float", [=] { xs::softmax<Arch>(half_in, out); });
+    run_once(to_float, data.p, n);
+    const std::uint64_t hash = hash_bits(data.p, data.bytes());
+    // The float result, in place.
+    for (std::size_t i = 0; i < n; ++i) {
+      data.p[i] = static_cast<float>(z.data()[i]);
+    }
+    xs::softmax<Arch>(out, out);
+    if (hash != hash_bits(data.p, data.bytes())) {
+      to_float.found.failure = "its bits differ from those of the same row as float";
+    }
+    run_once(halves, p.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (!same_bits(p.data()[i], Half(data.p[i]))) {
+        blame(halves, "float rounded once", i);
+      }
+    }
+    all.push_back(std::move(halves));
+    all.push_back(std::move(to_float));
+  };
+  const row_buffer<xs::bfloat16> bfloat_z(n), bfloat_p(n, output_offset);
+  const row_buffer<xs::float16> float16_z(n), float16_p(n, output_offset);
+  add("bfloat16", bfloat_z, bfloat_p);
+  add("float16", float16_z, float16_p);
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
+/// The same call with an executor of two threads.
+template <class Arch>
+int run_threads(const session& run, const shape& s, const row_set<float>& data, int second_core) {
+  two_threads executor(second_core);
+  const xs::matrix_view<const float> in(data.z, s.rows, s.cols);
+  const xs::matrix_view<float> out(data.p, s.rows, s.cols);
+  std::vector<variant> all{
+      own<Arch>("one_thread", [=] { xs::softmax<Arch>(in, out); }),
+      own<Arch>("two_threads", [=, &executor] { xs::softmax<Arch>(executor, in, out); }),
+  };
+  std::uint64_t hashes[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    all[i].real_time = true;
+    run_once(all[i], data.p, data.size());
+    hashes[i] = hash_bits(data.p, data.bytes());
+  }
+  all[0].found = check(reference<float>(data.z, s.rows, s.cols), data.p, s.rows, s.cols, promised<float>());
+  if (hashes[0] != hashes[1]) {
+    all[1].found.failure = "its bits differ from those of one thread";
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
+/// The other operations on the same row. The logits are also the gradients that come from above.
+template <class Arch>
+int run_operations(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t n = data.size();
+  const row_buffer<float> logs(n, output_offset);
+  const row_buffer<float> gradients(n, 2 * output_offset);
+  float log_sum = 0;
+  const xs::vector_view<const float> z(data.z, n);
+  const xs::vector_view<float> p(data.p, n);
+  const xs::vector_view<float> lp(logs.data(), n);
+  const xs::vector_view<float> dz(gradients.data(), n);
+  enum { softmax, log_softmax, log_sum_exp, softmax_backward, log_softmax_backward };
+  std::vector<variant> all{
+      own<Arch>("softmax", [=] { xs::softmax<Arch>(z, p); }),
+      own<Arch>("log_softmax", [=] { xs::log_softmax<Arch>(z, lp); }),
+      own<Arch>("log_sum_exp", [=, &log_sum] { log_sum = xs::log_sum_exp<Arch>(z); }),
+      own<Arch>("softmax_backward", [=] { xs::softmax_backward<Arch>(p, z, dz); }),
+      own<Arch>("log_softmax_backward", [=] { xs::log_softmax_backward<Arch>(lp, z, dz); }),
+  };
+
+  const reference<float> exact(data.z, 1, n);
+  const auto ulp = [](long double x) { return unit_in_last_place<float>(x); };
+  const auto exact_log = [&](std::size_t i) { return exact.log(0, i); };
+  run_once(all[softmax], data.p, n);
+  all[softmax].found = check(exact, data.p, 1, n, promised<float>());
+  run_once(all[log_softmax], logs.data(), n);
+  all[log_softmax].found.failure =
+      first_wrong(logs.data(), n, exact_log, [&](std::size_t i) { return 4 * ulp(exact_log(i)); });
+  run_once(all[log_sum_exp], &log_sum, 1);
+  all[log_sum_exp].found.failure = first_wrong(
+      &log_sum, 1, [&](std::size_t) { return exact.log_sum(0); },
+      [&](std::size_t) {
+        const float largest = std::fabs(*std::max_element(data.z, data.z + n));
+        return 2 * ulp(std::max<long double>(largest, std::fabs(exact.log_sum(0))));
+      });
+
+  // dz = p (dp - sum p dp) and dz = dlp - exp(lp) sum dlp, of the p and lp that were handed in.
+  const auto weight = [&](std::size_t i) { return std::exp(static_cast<long double>(logs.data()[i])); };
+  long double sum = 0, magnitude = 0, weighted_sum = 0, weighted_magnitude = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const long double gradient = data.z[i];
+    const long double product = data.p[i] * gradient;
+    sum += gradient;
+    magnitude += std::fabs(gradient);
+    weighted_sum += product;
+    weighted_magnitude += std::fabs(product);
+  }
+  const auto check_gradient = [&](variant& v, const auto& value, const auto& factor, long double total) {
+    run_once(v, gradients.data(), n);
+    v.found.failure = first_wrong(gradients.data(), n, value, [&](std::size_t i) {
+      return 0.51L * ulp(value(i)) + std::fabs(factor(i)) * 0x1p-45L * total;
+    });
+  };
+  const auto probability = [&](std::size_t i) { return static_cast<long double>(data.p[i]); };
+  check_gradient(
+      all[softmax_backward], [&](std::size_t i) { return probability(i) * (data.z[i] - weighted_sum); }, probability,
+      weighted_magnitude);
+  check_gradient(
+      all[log_softmax_backward], [&](std::size_t i) { return data.z[i] - weight(i) * sum; }, weight, magnitude);
+
+  for (const peer& other : available_peers()) {
+    if (other.float_log_softmax_rows) {
+      variant v{other.name + "/-/log_softmax/-", false, false, 2 * guess_of_cost,
+                other.float_log_softmax_rows(data.z, gradients.data(), 1, n)};
+      run_once(v, gradients.data(), n);
+      // The relative error of a probability is the absolute one of its logarithm, which is rounded too.
+      v.found.failure = first_wrong(gradients.data(), n, exact_log, [&](std::size_t i) {
+        return expected_of_peer<float>(n).row_sum + 2 * ulp(exact_log(i));
+      });
+      all.push_back(std::move(v));
+    }
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
+template <class Arch, class T>
+int run_on(const session& run, const shape& s, const row_set<T>& data, int second_core) {
+  if (s.section == "columns") {
+    return run_columns<Arch>(run, s, data);
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (s.section == "halves") {
+      return run_halves<Arch>(run, s, data);
+    }
+    if (s.section == "threads") {
+      return second_core < 0 ? 0 : run_threads<Arch>(run, s, data, second_core);
+    }
+    if (s.section == "operations") {
+      return run_operations<Arch>(run, s, data);
+    }
+  }
+  throw std::logic_error("no cost of " + s.section + " in " + type_name<T>);
+}
+
+} // namespace
+
+template <class T>
+int run_cost(const session& run, const shape& s, const row_set<T>& data, int second_core) {
+  run.line.begin(s.section + ", " + type_name<T> + ", " + std::to_string(s.rows) + " x " + std::to_string(s.cols));
+  std::function<int()> on_the_best = [] { return 0; };
+  for_each_architecture(
+      [&]<class Arch>(Arch) { on_the_best = [&] { return run_on<Arch>(run, s, data, second_core); }; });
+  return on_the_best();
+}
+
+template int run_cost<float>(const session&, const shape&, const row_set<float>&, int);
+template int run_cost<double>(const session&, const shape&, const row_set<double>&, int);
+
+std::string describe_two_threads(int core, int second_core) {
+  if (second_core < 0) {
+    return "left out: there is no second core";
+  }
+  two_threads executor(second_core);
+  std::vector<double> times(1001);
+  for (double& ns : times) {
+    const auto begin = std::chrono::steady_clock::now();
+    executor(2, [](std::size_t) {});
+    ns = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+  }
+  std::nth_element(times.begin(), times.begin() + 500, times.end());
+  return "on the cores " + std::to_string(core) + " and " + std::to_string(second_core) +
+         (share_a_core(core, second_core) ? ", which are one physical core" : "") + "; an empty call takes " +
+         std::to_string(std::lround(times[500])) + " ns";
+}
+
+} // namespace bench

@@ -5,8 +5,7 @@
 #include <optional>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
-#include <xsoftmax/detail/executor.hpp>
-#include <xsoftmax/detail/log_sum_exp_task.hpp>
+#include <xsoftmax/detail/long_row.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
@@ -31,27 +30,14 @@ log_sum_exp_task<T> rows_of(log_sum_exp_task<T> task, std::size_t first, std::si
 /// One long row in parts: a state of each, merged.
 template <class Arch, class Run, class T, class Kernel>
 bool run_long_row(const Run& run, const log_sum_exp_task<T>& row, const part_split& split, const Kernel&) {
-  using state_task = log_sum_exp_state_task<T>;
-  using step = typename state_task::step;
-  log_sum_exp_summary summary[part_split::most];
-  run([&](std::size_t part) {
-    call::log_sum_exp_state(Arch{}, state_task{.what = step::push,
-                                               .state = &summary[part],
-                                               .temperature = row.temperature,
-                                               .z = elements_from<T>(row.z, 0, split.first(part)),
-                                               .cols = split.count(part)});
-  });
-  for (std::size_t part = 1; part < split.parts; ++part) {
-    call::log_sum_exp_state(
-        Arch{},
-        state_task{.what = step::merge, .state = &summary[0], .temperature = row.temperature, .other = &summary[part]});
-  }
+  using task = log_sum_exp_state_task<T>;
+  const part_summaries<T> summaries(Arch{}, run, task::step::push, row.z, row.temperature, split);
   T value{};
-  call::log_sum_exp_state(Arch{}, state_task{.what = step::value,
-                                             .temperature = row.temperature,
-                                             .other = &summary[0],
-                                             .sink = row.sink,
-                                             .value = &value});
+  call::log_sum_exp_state(Arch{}, task{.what = task::step::value,
+                                       .temperature = row.temperature,
+                                       .other = &summaries.part[0],
+                                       .sink = row.sink,
+                                       .value = &value});
   put(row.out, value);
   return true;
 }

@@ -7,8 +7,7 @@
 #include <vector>
 #include <xsoftmax/arch.hpp>
 #include <xsoftmax/detail/call.hpp>
-#include <xsoftmax/detail/executor.hpp>
-#include <xsoftmax/detail/log_sum_exp_task.hpp>
+#include <xsoftmax/detail/long_row.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 #include <xsoftmax/detail/validate.hpp>
 
@@ -40,27 +39,14 @@ bool run_long_row(const Run& run, const softmax_task<T>& row, const part_split& 
   if (row.temperature == 0) {
     return false;
   }
-  using state_task = log_sum_exp_state_task<T>;
-  using step = typename state_task::step;
-  log_sum_exp_summary summary[part_split::most];
-  run([&](std::size_t part) {
-    call::log_sum_exp_state(Arch{}, state_task{.what = step::push_terms,
-                                               .state = &summary[part],
-                                               .temperature = row.temperature,
-                                               .z = elements_from<T>(row.z, 0, split.first(part)),
-                                               .cols = split.count(part)});
-  });
-  for (std::size_t part = 1; part < split.parts; ++part) {
-    call::log_sum_exp_state(
-        Arch{},
-        state_task{.what = step::merge, .state = &summary[0], .temperature = row.temperature, .other = &summary[part]});
-  }
+  using step = typename log_sum_exp_state_task<T>::step;
+  const part_summaries<T> summaries(Arch{}, run, step::push_terms, row.z, row.temperature, split);
   run([&](std::size_t part) {
     softmax_task<T> task = row;
     task.z = elements_from<T>(row.z, 0, split.first(part));
     task.p = elements_from<T>(row.p, 0, split.first(part));
     task.cols = split.count(part);
-    task.whole = &summary[0];
+    task.whole = &summaries.part[0];
     call::softmax(Arch{}, task);
   });
   return true;

@@ -135,8 +135,8 @@ private:
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
       if constexpr (What != wanted::terms) {
         const math::precise_exp<A, T> exact_term(reduction, octave);
-        const others_block block = sum_others<A, T>(
-            [&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
+        const others_block block =
+            sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
         if (!(block.sum.high - block.sum.high == 0)) {
           nan_ = true;
           return;

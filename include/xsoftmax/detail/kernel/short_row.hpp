@@ -16,21 +16,20 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-template <class A, class T, bool HasTemperature, class In, class Out>
+template <class A, class T, bool HasTemperature>
 class short_row {
 public:
   /// The longest row.
   static constexpr std::size_t capacity = block_size<T>;
 
   /// p = softmax(z), or false if the guess failed; then only p may have been written.
-  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Out p, std::size_t n) {
-    typename In::buffer z_room;
-    typename Out::buffer p_room;
-    const bool done = run_on(reduction, z.template block<A>(0, n, z_room), p.target(0, p_room), n);
-    if (done) {
-      p.template commit<A>(0, n, p_room);
+  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
+                                  contiguous_row<T> p, std::size_t n) {
+    if constexpr (HasTemperature) { // less usual: one copy of the code for rows of every access
+      return run_out_of_line(reduction, z, p, n);
+    } else {
+      return run_here(reduction, z, p, n);
     }
-    return done;
   }
 
   /// May the row be overwritten by its result? Only where the guess is checked before anything is written.
@@ -43,8 +42,13 @@ private:
   /// Elements of a row whose terms stay in registers.
   static constexpr std::size_t in_registers = native<A>::template batches_in_registers<T> * lanes<A, T>;
 
-  template <class From, class To>
-  static XSOFTMAX_INLINE bool run_on(const math::reduction<A, T>& reduction, From z, To p, std::size_t n) {
+  static __attribute__((noinline)) bool run_out_of_line(const math::reduction<A, T>& reduction,
+                                                        contiguous_row<const T> z, contiguous_row<T> p, std::size_t n) {
+    return run_here(reduction, z, p, n);
+  }
+
+  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
+                                       contiguous_row<T> p, std::size_t n) {
     const Term term(reduction, guessed_reference<HasTemperature>(reduction, *z.at(0)));
     if constexpr (in_registers != 0) {
       if (n <= in_registers) {
@@ -60,8 +64,8 @@ private:
     return sum >= floor && sum < ceiling;
   }
 
-  template <class From, class To>
-  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, From z, To p, std::size_t n) {
+  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
+                                            std::size_t n) {
     lane_sum<A, T> sum;
     for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       const auto e =
@@ -79,8 +83,9 @@ private:
   }
 
   /// A row of at most Size elements; shorter ones go to the next smaller power of two.
-  template <std::size_t Size, class From, class To>
-  static XSOFTMAX_INLINE bool run_in_registers(const Term& term, From z, To p, std::size_t n) {
+  template <std::size_t Size>
+  static XSOFTMAX_INLINE bool run_in_registers(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
+                                               std::size_t n) {
     if constexpr (Size > group_size<T>) {
       constexpr std::size_t smaller = std::bit_floor(Size - 1);
       if (n <= smaller) {

@@ -349,14 +349,19 @@ private:
                                    Access&& access) noexcept {
     using In = decltype(access(task.z, 0));
     using Out = decltype(access(task.p, 0));
-    using short_row = short_row<A, T, HasTemperature, In, Out>;
+    using short_row = short_row<A, T, HasTemperature>;
     const bool is_short = task.algorithm == softmax_algorithm::automatic && task.cols <= short_row::capacity &&
                           task.store != store_kind::streaming && task.sink == -infinity<double> && reduction.usable &&
                           (task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
     for (std::size_t r = 0; r < task.rows; ++r) {
       const In z = access(task.z, r);
       const Out p = access(task.p, r);
-      if (!is_short || !short_row::run(reduction, z, p, task.cols)) {
+      typename In::buffer z_room;
+      typename Out::buffer p_room;
+      if (is_short &&
+          short_row::run(reduction, z.template block<A>(0, task.cols, z_room), p.target(0, p_room), task.cols)) {
+        p.template commit<A>(0, task.cols, p_room);
+      } else {
         long_row<HasTemperature, In, Out>(task, reduction, z, p);
       }
     }

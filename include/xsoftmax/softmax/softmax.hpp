@@ -86,7 +86,10 @@ XSOFTMAX_INLINE void checked_softmax(In&& z, Out&& p, const softmax_options& opt
 ///
 /// z and p are rows (any contiguous sized range, or a vector_view) of the same length, or matrices (matrix_view) of the
 /// same shape, where each row is normalised by itself. T and the sink are in the units of the logits. p may be z itself
-/// (same first element, extents and strides); any other overlap is refused where both have the same strides.
+/// (same first element, extents, strides and type); any other overlap is refused where both have the same strides.
+/// Elements are float, double, or halves (half.hpp) in any mix with float: computed in float, rounded once. Rows may
+/// lie at any strides; rows that are neighbours element by element (the columns of a row-major matrix) have kernels of
+/// their own.
 ///
 /// Special values, in this order of precedence, at T = 0 too:
 ///   length 0: nothing is written             | any NaN: NaN in the whole row

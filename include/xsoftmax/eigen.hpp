@@ -10,6 +10,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <cstdlib>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/view.hpp>
 
@@ -120,8 +121,8 @@ requires(detail::eigen_object<X> && !detail::eigen_direct_access<X>) struct view
 
   static plain evaluate(const X& x) { return plain(static_cast<const base&>(x)); }
 
-  /// Declared for its type only: what is viewed is what `evaluate` returns.
-  static decltype(detail::view_of_eigen(std::declval<const plain&>())) view(const X&);
+  /// There for its type: what is viewed is what `evaluate` returns.
+  static decltype(detail::view_of_eigen(std::declval<const plain&>())) view(const X&) { std::abort(); }
 };
 
 /// Z.rowwise() and Z.colwise(): each row, each column, also where Z is a vector.

@@ -185,7 +185,9 @@ def main():
     program = build / "tests"
 
     def link_with(replaced):
-        paths = [str(replaced.get(name, one.path)) for name, one in objects.items()]
+        # Those with the fault first: of inline functions that stand in several objects the linker takes the first copy.
+        paths = [str(path) for path in replaced.values()]
+        paths += [str(one.path) for name, one in objects.items() if name not in replaced]
         result = run(link + paths + ["-o", str(program)] + rest)
         if result.returncode != 0:
             stop(result.stdout[-4000:])

@@ -349,7 +349,7 @@ state_results<T> through_states(const settings& s, const std::vector<T>& z) {
   return r;
 }
 
-using any_executor = std::function<void(std::size_t, const body&)>;
+using any_executor = std::function<void(std::size_t, const executor_body&)>;
 
 /// An architecture behind function pointers, so that what follows is compiled once for a pair of element types.
 template <class T, class In, class Out>
@@ -756,9 +756,9 @@ private:
 
   [[nodiscard]] any_executor executor() const {
     if (s_.uses_threads) {
-      return [](std::size_t count, const body& run) { run_on_threads(2, count, run); };
+      return [](std::size_t count, const executor_body& run) { run_on_threads(2, count, run); };
     }
-    return [seed = s_.seed](std::size_t count, const body& run) {
+    return [seed = s_.seed](std::size_t count, const executor_body& run) {
       generator random(seed);
       std::vector<std::size_t> order(count);
       std::iota(order.begin(), order.end(), std::size_t{0});

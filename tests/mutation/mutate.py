@@ -162,8 +162,8 @@ def run_tests(program, spec):
     if result.returncode == 0:
         return None
     log = (build / "tests.log").read_text(errors="replace")
-    names = re.findall(r"^-{20,}\n(.+?)\n(?:  .*\n)*-{20,}$", log, re.M)
-    return names[-1] if names else f"(exit status {result.returncode})"
+    names = re.findall(r"^-{20,}\n((?:[^-\n].*\n)+)-{20,}$", log, re.M)
+    return " ".join(names[-1].split()) if names else f"(exit status {result.returncode})"
 
 
 def main():

@@ -349,7 +349,7 @@ state_results<T> through_states(const settings& s, const std::vector<T>& z) {
   return r;
 }
 
-using any_executor = std::function<void(std::size_t, const body&)>;
+using any_executor = std::function<void(std::size_t, const executor_body&)>;
 
 /// An architecture behind function pointers, so that what follows is compiled once for a pair of element types.
 template <class T, class In, class Out>
@@ -461,7 +461,7 @@ private:
   }
 
   void require(bool holds, const char* what, std::size_t row) const {
-    if (!holds) {
+    if (!holds) [[unlikely]] {
       fail((target_ != nullptr ? std::string(target_->name) + ": " : std::string()) + what, row);
     }
   }
@@ -472,10 +472,12 @@ private:
     return first_difference(&computed, &rounded, 1) == 1;
   }
 
-  void require_same(Out computed, std::size_t row, std::size_t i, const std::string& what) const {
+  /// what(): which way was taken, called only if it failed.
+  template <class What>
+  void require_same(Out computed, std::size_t row, std::size_t i, const What& what) const {
     const T expected = expected_[distinct(row)][i];
     if (!same(computed, expected)) {
-      fail(std::string(target_->name) + ", " + what + ": element " + std::to_string(i) + " is " +
+      fail(std::string(target_->name) + ", " + what() + ": element " + std::to_string(i) + " is " +
                exact_text(static_cast<T>(computed)) + ", not " + exact_text(static_cast<T>(converted<Out>(expected))),
            row);
     }
@@ -609,8 +611,9 @@ private:
     const auto one = [](auto& buffer) { return xs::matrix_view(buffer.data(), std::size_t{1}, buffer.size()); };
     const auto expect = [&](const auto& result, const settings& s, const char* what) {
       for (std::size_t i = 0; i < s_.results(); ++i) {
-        require_same(result.data()[i], 0, i,
-                     std::string(what) + ", " + name(s.options.algorithm) + ", " + name(s.options.store));
+        require_same(result.data()[i], 0, i, [&] {
+          return std::string(what) + ", " + name(s.options.algorithm) + ", " + name(s.options.store);
+        });
       }
     };
     settings s = s_;
@@ -705,7 +708,7 @@ private:
     const std::size_t cols = s_.results();
     for (std::size_t r = 0; r < s_.rows; ++r) {
       for (std::size_t c = 0; c < cols; ++c) {
-        require_same(out.at(r, c), r, c, what);
+        require_same(out.at(r, c), r, c, [&] { return std::string(what); });
       }
     }
     require(out.untouched_between(), "written outside the output", 0);
@@ -753,9 +756,9 @@ private:
 
   [[nodiscard]] any_executor executor() const {
     if (s_.uses_threads) {
-      return [](std::size_t count, const body& run) { run_on_threads(2, count, run); };
+      return [](std::size_t count, const executor_body& run) { run_on_threads(2, count, run); };
     }
-    return [seed = s_.seed](std::size_t count, const body& run) {
+    return [seed = s_.seed](std::size_t count, const executor_body& run) {
       generator random(seed);
       std::vector<std::size_t> order(count);
       std::iota(order.begin(), order.end(), std::size_t{0});

@@ -162,8 +162,8 @@ def run_tests(program, spec):
     if result.returncode == 0:
         return None
     log = (build / "tests.log").read_text(errors="replace")
-    names = re.findall(r"^-{20,}\n(.+?)\n(?:  .*\n)*-{20,}$", log, re.M)
-    return names[-1] if names else f"(exit status {result.returncode})"
+    names = re.findall(r"^-{20,}\n((?:[^-\n].*\n)+)-{20,}$", log, re.M)
+    return " ".join(names[-1].split()) if names else f"(exit status {result.returncode})"
 
 
 def main():
@@ -185,7 +185,9 @@ def main():
     program = build / "tests"
 
     def link_with(replaced):
-        paths = [str(replaced.get(name, one.path)) for name, one in objects.items()]
+        # Those with the fault first: of inline functions that stand in several objects the linker takes the first copy.
+        paths = [str(path) for path in replaced.values()]
+        paths += [str(one.path) for name, one in objects.items() if name not in replaced]
         result = run(link + paths + ["-o", str(program)] + rest)
         if result.returncode != 0:
             stop(result.stdout[-4000:])

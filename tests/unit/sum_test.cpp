@@ -95,6 +95,21 @@ TEST_CASE("a single block sum comes back as the pair that it is", "[sum][unit]")
   }
 }
 
+TEST_CASE("a block sum half way between two doubles comes back as the even one and the half", "[sum][unit]") {
+  generator random(4);
+  for (int round = 0; round < 1000; ++round) {
+    const auto even = static_cast<double>((std::uint64_t{1} << 52) + 2 + 2 * random.below(std::size_t{1} << 50));
+    const int exponent = static_cast<int>(random.below(60)) - 52;
+    for (const double low : {std::ldexp(0.5, exponent), std::ldexp(-0.5, exponent)}) {
+      const double high = std::ldexp(even, exponent);
+      const xsoftmax::detail::double_pair value = total({{high, low, 0}}, 0);
+      CAPTURE(round, high, low);
+      REQUIRE(bits(value.high) == bits(high));
+      REQUIRE(bits(value.low) == bits(low));
+    }
+  }
+}
+
 TEST_CASE("sums that have made room, and merged ones, lose nothing", "[sum][unit]") {
   // Digits fill up after 2^30 additions of the largest: room is made by carrying into the next digit.
   using xsoftmax::detail::exact_sum;

@@ -95,7 +95,10 @@ TEMPLATE_LIST_TEST_CASE("log_softmax, log_sum_exp: the bits do not depend on com
     return;
   }
   constexpr bool single = std::is_same_v<T, float>;
-  const std::uint64_t golden = has_fused_multiply_add<Arch> ? (single ? 0x1u : 0x2u) : (single ? 0x3u : 0x4u);
+  // In float nearly all of the arithmetic is in double, so these rows give the same bits without fma, too.
+  const std::uint64_t golden = single                         ? 0xe0f1f622d1f24e08u
+                               : has_fused_multiply_add<Arch> ? 0xba6683fda60f8aa4u
+                                                              : 0x04f40c089bdaab00u;
   CAPTURE(Arch::name, scalar_name<T>());
   CHECK(digest<T>([](const std::vector<T>& z, const xs::softmax_options& options) {
           std::vector<T> y = log_probabilities<Arch>(z, {.temperature = options.temperature, .sink = options.sink});

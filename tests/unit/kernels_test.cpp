@@ -8,6 +8,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/kernels_once.hpp"
+#include "../support/log_checks.hpp"
 #include "../support/rows.hpp"
 #include "../support/softmax_checks.hpp"
 
@@ -35,12 +36,12 @@ struct compiled_here : xs::default_arch {};
 
 namespace {
 
-/// FNV-1a over the bits of all probabilities of a fixed set of rows and options.
-template <class Arch, class T>
-std::uint64_t digest() {
+/// FNV-1a over the bits of what `numbers` returns for a fixed set of rows and options.
+template <class T, class Numbers>
+std::uint64_t digest(Numbers numbers) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   const auto add = [&](const std::vector<T>& z, const xs::softmax_options& options) {
-    for (const T p : probabilities<Arch>(z, options)) {
+    for (const T p : numbers(z, options)) {
       hash = (hash ^ static_cast<std::uint64_t>(std::isnan(p) ? bits(T(-1)) : bits(p))) * 0x100000001b3u;
     }
   };
@@ -80,5 +81,28 @@ TEMPLATE_LIST_TEST_CASE("softmax: the bits do not depend on compiler, flags or, 
   const std::uint64_t golden = has_fused_multiply_add<Arch> ? (single ? 0x96a6660239c77a3cu : 0xff0461a93e3ed5afu)
                                                             : (single ? 0xef17ea4951155d6du : 0xf852960bbb1cd9a0u);
   CAPTURE(Arch::name, scalar_name<T>());
-  CHECK(digest<Arch, T>() == golden);
+  CHECK(digest<T>([](const std::vector<T>& z, const xs::softmax_options& options) {
+          return probabilities<Arch>(z, options);
+        }) == golden);
+}
+
+TEMPLATE_LIST_TEST_CASE("log_softmax, log_sum_exp: the bits do not depend on compiler, flags or, with fused "
+                        "multiply-add, architecture",
+                        "[log_softmax][log_sum_exp][invariance][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  constexpr bool single = std::is_same_v<T, float>;
+  // In float nearly all of the arithmetic is in double, so these rows give the same bits without fma, too.
+  const std::uint64_t golden = single                         ? 0xe0f1f622d1f24e08u
+                               : has_fused_multiply_add<Arch> ? 0xba6683fda60f8aa4u
+                                                              : 0x04f40c089bdaab00u;
+  CAPTURE(Arch::name, scalar_name<T>());
+  CHECK(digest<T>([](const std::vector<T>& z, const xs::softmax_options& options) {
+          std::vector<T> y = log_probabilities<Arch>(z, {.temperature = options.temperature, .sink = options.sink});
+          y.push_back(xs::log_sum_exp<Arch>(z, {.temperature = options.temperature, .sink = options.sink}));
+          return y;
+        }) == golden);
 }

@@ -107,9 +107,8 @@ XSOFTMAX_INLINE void checked_log_softmax(In&& z, Out&& y, const log_softmax_opti
 ///   length 0: nothing is written             | any NaN: NaN in the whole row
 ///   one or more +inf: NaN in the whole row   | all -inf: NaN, or -inf with masked_row_policy::zero; -inf with a finite
 ///                                            |   sink
-///   some -inf: -inf there                    | T = 0: 0 at the lowest index of the maximum, -inf elsewhere (all -inf
-///   if
-///                                            |   the sink is above the maximum)
+///   some -inf: -inf there                    | T = 0: 0 at the lowest index of the maximum, -inf elsewhere
+///                                            |   (everywhere if the sink is above the maximum)
 /// Below the lowest finite number the result is -inf.
 ///
 /// Accuracy: each y_i is within 0.6 ULP of the exact value for float and within 1 ULP for double, results near 0 and

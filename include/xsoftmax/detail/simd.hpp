@@ -92,4 +92,16 @@ using batch = typename native<A>::template batch<T>;
 template <class A, class T>
 inline constexpr std::size_t lanes = batch<A, T>::size;
 
+/// v, of which the compiler no longer knows that it is a product: it cannot contract it with an addition that follows.
+template <class B>
+XSOFTMAX_INLINE B uncontracted(B v) {
+  typename B::register_type content = v;
+#if defined(__x86_64__)
+  __asm__("" : "+v"(content));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(content));
+#endif
+  return B(content);
+}
+
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

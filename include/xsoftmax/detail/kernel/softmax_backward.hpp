@@ -52,7 +52,7 @@ public:
   template <std::size_t Size>
   static XSOFTMAX_INLINE void add(lane_sum<A, double>& sum, const pack<D, Size>& p, const pack<D, Size>& dp) {
     const auto gradient = map([](D y, D dy) XSOFTMAX_LAMBDA { return N::zero_where_equal(y, D(0.0), dy); }, p, dp);
-    const auto product = map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, p, gradient);
+    const auto product = map([](D y, D dy) XSOFTMAX_LAMBDA { return uncontracted(y * dy); }, p, gradient);
     pack<D, Size> rest;
     unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;

@@ -132,3 +132,15 @@ TEST_CASE("sums that have made room, and merged ones, lose nothing", "[sum][unit
     REQUIRE(error_of(terms, parts[0].value(0), 0) <= 4);
   }
 }
+
+TEST_CASE("pairs of subnormal numbers are added whole", "[sum][unit]") {
+  // There the lower part can be as large as a unit in the last place of the upper one.
+  using xsoftmax::detail::exact_sum;
+  for (const double low : {-0x1p-1074, 0x1p-1074, 0x3p-1074}) {
+    exact_sum sum;
+    sum.add({0x1.8p-1040, low}, 0);
+    const xsoftmax::detail::double_pair value = sum.value(-1040);
+    CHECK(value.high == 0x1.8p0 + low * 0x1p1000 * 0x1p40);
+    CHECK(value.low == 0);
+  }
+}

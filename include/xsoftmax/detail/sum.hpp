@@ -287,12 +287,17 @@ public:
     if (v.low != 0) {
       const decoded low = decode(v.low);
       const std::int64_t shift = low.exponent - high.exponent + 64;
-      const std::uint64_t part = shift >= 0 ? low.significand << shift : shift > -64 ? low.significand >> -shift : 0;
-      if (v.low > 0) {
-        lower = part;
-      } else if (part != 0) {
-        upper -= 1;
-        lower = 0 - part;
+      if (shift >= 64) { // both subnormal: the lower part is not small, only smaller
+        const std::uint64_t part = low.significand << (shift - 64);
+        upper = v.low > 0 ? upper + part : upper - part;
+      } else {
+        const std::uint64_t part = shift >= 0 ? low.significand << shift : shift > -64 ? low.significand >> -shift : 0;
+        if (v.low > 0) {
+          lower = part;
+        } else if (part != 0) {
+          upper -= 1;
+          lower = 0 - part;
+        }
       }
     }
     const std::int64_t exponent = high.exponent - 64 + octave;

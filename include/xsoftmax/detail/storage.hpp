@@ -28,14 +28,16 @@ struct elements {
   storage_format format;
 };
 
-/// The same matrix from row `row` and column `col` on, computed in T.
+/// The same matrix from row `row` and column `col` on, computed in T. One without elements may lie nowhere.
 template <class T, class Void>
 XSOFTMAX_INLINE elements<Void> elements_from(elements<Void> m, std::size_t row, std::size_t col) {
   using Byte = std::conditional_t<std::is_const_v<Void>, const unsigned char, unsigned char>;
   const std::ptrdiff_t size = m.format == storage_format::native ? static_cast<std::ptrdiff_t>(sizeof(T)) : 2;
   const std::ptrdiff_t offset =
       static_cast<std::ptrdiff_t>(row) * m.row_stride + static_cast<std::ptrdiff_t>(col) * m.col_stride;
-  m.data = static_cast<Byte*>(m.data) + offset * size;
+  if (m.data != nullptr) {
+    m.data = static_cast<Byte*>(m.data) + offset * size;
+  }
   return m;
 }
 

@@ -27,6 +27,16 @@ struct call_softmax {
 };
 
 template <class Arch>
+struct call_log_softmax {
+  static constexpr const char* name = "log_softmax";
+
+  template <class In, class Out, class... Executor>
+  static void run(const In& x, const In&, const Out& out, Executor&&... executor) {
+    log_softmax<Arch>(std::forward<Executor>(executor)..., x, out, log_softmax_options{.temperature = 0.7});
+  }
+};
+
+template <class Arch>
 struct call_softmax_backward {
   static constexpr const char* name = "softmax_backward";
 
@@ -50,6 +60,7 @@ struct call_log_softmax_backward {
 template <class Arch, class Body>
 void for_each_call(Body&& body) {
   body(call_softmax<Arch>{});
+  body(call_log_softmax<Arch>{});
   body(call_softmax_backward<Arch>{});
   body(call_log_softmax_backward<Arch>{});
 }

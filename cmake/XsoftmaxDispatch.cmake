@@ -91,8 +91,11 @@ function(xsoftmax_add_dispatch)
       set(source ${CMAKE_CURRENT_BINARY_DIR}/xsoftmax_dispatch/${unit}.cpp)
       configure_file(${template} ${source} @ONLY)
       xsoftmax_arch_flags(${unit} arch_flags)
-      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${arch_flags};${kernel_flags}"
-        SKIP_PRECOMPILE_HEADERS ON)
+      set(unit_flags ${arch_flags} ${kernel_flags})
+      if(NOT unit STREQUAL "runtime")
+        list(APPEND unit_flags -fno-exceptions) # kernels raise nothing, and need no shared function that ends the program
+      endif()
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${unit_flags}" SKIP_PRECOMPILE_HEADERS ON)
       if(unit STREQUAL "runtime")
         target_sources(xsoftmax_dispatch PRIVATE ${source})
       else()

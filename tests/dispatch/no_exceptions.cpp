@@ -26,6 +26,16 @@ int main() {
   std::vector<float> p(3, 7.0F);
   xsoftmax::softmax(z, p);
   xsoftmax::softmax(z, p);
+  xsoftmax::log_softmax(z, p);
+  xsoftmax::softmax_backward(z, z, p);
+  xsoftmax::log_softmax_backward(z, z, p);
+  xsoftmax::softmax([](std::size_t, auto&&) {}, z, p);
+  xsoftmax::log_sum_exp_state<float> state;
+  state.push(z);
+  const float sum = xsoftmax::log_sum_exp(z);
+  if (sum == sum || state.summary().count != 0) {
+    return 2;
+  }
   const char* name = xsoftmax::active_architecture();
-  return reports == 3 && p == std::vector<float>(3, 7.0F) && std::strcmp(name, "none") == 0 ? 0 : 1;
+  return reports == 9 && p == std::vector<float>(3, 7.0F) && std::strcmp(name, "none") == 0 ? 0 : 1;
 }

@@ -253,8 +253,6 @@ public:
 
   XSOFTMAX_INLINE bool finite() const { return finite_; }
 
-  XSOFTMAX_INLINE bool empty() const { return sum_.empty(); }
-
   /// Relative to 2^(reference - bias).
   __attribute__((noinline)) double_pair value(std::int64_t reference) const {
     return sum_.value(reference - math::octave_bias<T>);

@@ -55,6 +55,7 @@ private:
   /// Of a strip's terms: they share a second-level cache with the strip itself.
   static constexpr std::size_t stored_bytes = std::size_t{1} << 20;
 
+  /// Of a matrix that needs no prefetching: it lies in the second-level cache.
   static constexpr std::size_t cached_bytes = std::size_t{384} << 10;
 
   /// Each row's terms are relative to its first element's octave, as in any other way over a row.
@@ -149,6 +150,7 @@ private:
     const access a(*this);
     column_sum<A, T> block;
     row_sum<A, T> sum[strip_rows<T>];
+    double largest[strip_rows<T>] = {}; // of a row's block sums
     const bool one_block = task_.cols <= block_size<T> && task_.sink == -infinity<double>;
     const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
     for (std::size_t r = 0; r < rows_; ++r) {
@@ -174,38 +176,40 @@ private:
           settle(r, total);
         } else {
           sum[r].add(total, reference_[r]);
+          largest[r] = total.high > largest[r] ? total.high : largest[r];
         }
       }
     }
     if (!one_block) {
       for (std::size_t r = 0; r < rows_; ++r) {
+        settled_[r] = settled_[r] && is_high_enough(largest[r]);
         if (settled_[r]) {
-          settle(r, sum[r]);
+          complete_row(r, sum[r]);
         }
       }
     }
   }
 
-  /// Is S large enough that no term was cut off that counts?
-  XSOFTMAX_INLINE bool is_high_enough(double_pair total) const {
-    return total.high >= power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(task_.cols);
+  /// Does the sum of a block say that no term was cut off that counts?
+  XSOFTMAX_INLINE bool is_high_enough(double sum) const {
+    constexpr std::size_t block = block_size<T>;
+    const auto terms = static_cast<double>(task_.cols < block ? task_.cols : block);
+    return sum >= power_of_two(math::octave_bias<T> - reference_slack<T>) * terms;
   }
 
   XSOFTMAX_INLINE void settle(std::size_t r, double_pair total) {
-    settled_[r] = is_high_enough(total);
+    settled_[r] = is_high_enough(total.high);
     if (settled_[r]) {
       set_sum(r, total);
     }
   }
 
-  XSOFTMAX_INLINE void settle(std::size_t r, row_sum<A, T>& sum) {
-    settled_[r] = !sum.empty() && is_high_enough(sum.value(reference_[r]));
-    if (settled_[r]) {
-      row_state<T> state;
-      state.reference = reference_[r];
-      complete(state, sum, task_.sink, task_.temperature);
-      adopt(r, state);
-    }
+  /// A row of several blocks, or with a sink.
+  XSOFTMAX_INLINE void complete_row(std::size_t r, row_sum<A, T>& sum) {
+    row_state<T> state;
+    state.reference = reference_[r];
+    complete(state, sum, task_.sink, task_.temperature);
+    adopt(r, state);
   }
 
   /// The last pass.

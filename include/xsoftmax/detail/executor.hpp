@@ -35,8 +35,8 @@ inline constexpr std::size_t most_bodies = 256;
 /// Elements that make a body worth its start: some microseconds.
 inline constexpr std::size_t elements_per_body = 32768;
 
-/// Rows of a body where neighbouring rows are neighbours in memory, as in a transposed matrix: whole strips of the
-/// kernels over columns, and cache lines that one body writes alone.
+/// Rows of a body where neighbouring rows are neighbours in memory, as in a transposed matrix: a strip wide enough for
+/// the kernels over columns, and cache lines that one body writes alone.
 inline constexpr std::size_t rows_of_strips = 128;
 
 /// Contiguous ranges of rows, all but the last of one size.

@@ -411,12 +411,12 @@ public:
 
   /// reference: an octave within reduction_octaves
   XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)
-      : extended_exp(reducer<A, T, HasTemperature>(r), Power(octave_bias<T> - reference), V(lowest_logit(r, reference)),
+      : extended_exp(r, Power(octave_bias<T> - reference), V(lowest_logit(r, reference)),
                      V(highest_logit(r, reference))) {}
 
   /// The same for terms whose power and range are given.
-  XSOFTMAX_INLINE extended_exp(const reducer<A, T, HasTemperature>& reduce, const Power& power, V lowest, V highest)
-      : reduce_(reduce), power_(power), lowest_(lowest), highest_(highest) {}
+  XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, const Power& power, V lowest, V highest)
+      : reduce_(r), power_(power), lowest_(lowest), highest_(highest) {}
 
   XSOFTMAX_INLINE V operator()(V x) const {
     const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));

@@ -9,14 +9,20 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// Rows of a strip: 512 bytes side by side, so that lines come in runs, while the lanes of all rows stay in the
-/// first-level cache.
+/// Rows of a strip: 1 KiB side by side, so that lines come in runs and pages are looked up less often, while the lanes
+/// of all rows take no more than a first-level cache.
 template <class T>
-inline constexpr std::size_t strip_rows = 512 / sizeof(T);
+inline constexpr std::size_t strip_rows = 1024 / sizeof(T);
 
 /// Rows that are worked on together.
 template <class A, class T>
 inline constexpr std::size_t strip_chunk = 2 * lanes<A, T>;
+
+/// So many rows fill batches.
+template <class A, class T>
+XSOFTMAX_INLINE std::size_t whole_batches(std::size_t rows) {
+  return (rows + lanes<A, T> - 1) / lanes<A, T> * lanes<A, T>;
+}
 
 /// body(row, extent) over the rows of a strip.
 template <class A, class T, class Body>
@@ -28,9 +34,11 @@ XSOFTMAX_INLINE void for_each_strip_chunk(std::size_t rows, Body&& body) {
 template <class A, class T>
 class column_sum {
 public:
-  XSOFTMAX_INLINE void clear() {
+  /// rows: how many there are
+  XSOFTMAX_INLINE void clear(std::size_t rows) {
+    const std::size_t end = whole_batches<A, T>(rows);
     for (std::size_t l = 0; l < virtual_lanes<T>; ++l) {
-      for (std::size_t r = 0; r < strip_rows<T>; r += lanes<A, double>) {
+      for (std::size_t r = 0; r < end; r += lanes<A, double>) {
         native<A>::store(high_[l] + r, D(0.0));
         if constexpr (compensated) {
           native<A>::store(low_[l] + r, D(0.0));
@@ -60,10 +68,10 @@ public:
   }
 
   /// Adds the lanes as a tree. To be called once; then total(r) is the sum of row r.
-  XSOFTMAX_INLINE void finish() {
+  XSOFTMAX_INLINE void finish(std::size_t rows) {
     for (std::size_t half = virtual_lanes<T> / 2; half != 0; half /= 2) {
       for (std::size_t l = 0; l < half; ++l) {
-        for (std::size_t r = 0; r < strip_rows<T>; r += lanes<A, double>) {
+        for (std::size_t r = 0; r < rows; r += lanes<A, double>) {
           const D a = native<A>::load(high_[l] + r);
           const D b = native<A>::load(high_[l + half] + r);
           if constexpr (compensated) {
@@ -102,7 +110,7 @@ template <class A, class T, class Element>
 XSOFTMAX_INLINE void sum_strip(column_sum<A, T>& sum, std::size_t first, std::size_t last, std::size_t rows,
                                Element&& element) {
   constexpr std::size_t L = virtual_lanes<T>;
-  sum.clear();
+  sum.clear(rows);
   for (std::size_t group = first; group < last; group += 2 * L) {
     const std::size_t end = last - group < 2 * L ? last : group + 2 * L;
     const std::size_t upper = end - group < L ? end : group + L;
@@ -124,7 +132,7 @@ XSOFTMAX_INLINE void sum_strip(column_sum<A, T>& sum, std::size_t first, std::si
       });
     }
   }
-  sum.finish();
+  sum.finish(rows);
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -23,7 +23,8 @@ public:
   XSOFTMAX_INLINE bool run(State&& state_of_row) {
     guess();
     // The terms wait in p for the last pass where they stay in the cache, and p is not z.
-    stored_ = may_store && task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes && task_.z.data != task_.p.data;
+    stored_ = may_store && task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes && task_.z.data != task_.p.data &&
+              task_.store != store_kind::streaming;
     if (stored_) {
       sum_rows<may_store>();
     } else {
@@ -35,9 +36,12 @@ public:
       }
     }
     if (stored_) {
-      write<may_store>();
+      write<may_store, false>();
+    } else if (may_stream()) {
+      write<false, may_store>();
+      native<A>::fence();
     } else {
-      write<false>();
+      write<false, false>();
     }
     return true;
   }
@@ -52,15 +56,35 @@ private:
   /// Terms are stored as T or not at all.
   static constexpr bool may_store = std::is_same_v<Out, contiguous_row<T>>;
 
-  /// Of a strip's terms: they share a second-level cache with the strip itself.
-  static constexpr std::size_t stored_bytes = std::size_t{1} << 20;
+  /// Of a strip's terms, so many that reading them again costs less than computing them again.
+  static constexpr std::size_t stored_bytes =
+      sizeof(T) == 4 && native<A>::fused ? std::size_t{3} << 20 : std::numeric_limits<std::size_t>::max();
 
   /// Of a matrix that needs no prefetching: it lies in the second-level cache.
   static constexpr std::size_t cached_bytes = std::size_t{384} << 10;
 
+  /// Of a matrix whose last pass goes past the caches.
+  static constexpr std::size_t streamed_bytes = std::size_t{8} << 20;
+
+  /// Does the last pass go past the caches? If every batch lies where a streaming store accepts it.
+  XSOFTMAX_INLINE bool may_stream() const {
+    if constexpr (may_store) {
+      constexpr std::size_t batch_bytes = lanes<A, T> * sizeof(T);
+      const std::size_t stride = static_cast<std::size_t>(task_.p.col_stride) * sizeof(T);
+      const bool wanted =
+          task_.store == store_kind::streaming || (task_.store == store_kind::automatic && bytes() >= streamed_bytes);
+      return wanted && (reinterpret_cast<std::uintptr_t>(p_.data) | stride) % batch_bytes == 0;
+    }
+    return false;
+  }
+
+  /// Of the matrix.
+  XSOFTMAX_INLINE std::size_t bytes() const { return task_.cols * task_.rows * sizeof(T); }
+
   /// Each row's terms are relative to its first element's octave, as in any other way over a row.
   XSOFTMAX_INLINE void guess() {
-    for (std::size_t r = 0; r < strip_rows<T>; ++r) {
+    const std::size_t end = whole_batches<A, T>(rows_);
+    for (std::size_t r = 0; r < end; ++r) {
       const T first = r < rows_ ? z_.get(r) : T{};
       refer(r, task_.temperature == 1.0 ? guessed_reference<false>(reduction_, first)
                                         : guessed_reference<true>(reduction_, first));
@@ -104,11 +128,11 @@ private:
     std::size_t cols;
     std::size_t rows;
     bool prefetches; ///< is the matrix larger than a second-level cache?
-    math::reducer<A, T, true> reduce;
+    math::reduction<A, T> reduction;
 
     XSOFTMAX_INLINE explicit access(const softmax_strip& s)
         : z(s.z_), p(s.p_), z_stride(s.task_.z.col_stride), p_stride(s.task_.p.col_stride), cols(s.task_.cols),
-          rows(s.rows_), prefetches(s.task_.cols * s.task_.rows * sizeof(T) > cached_bytes), reduce(s.reduction_) {}
+          rows(s.rows_), prefetches(s.bytes() > cached_bytes), reduction(s.reduction_) {}
 
     /// Elements i of all rows.
     XSOFTMAX_INLINE In in(std::size_t i) const { return z.from(static_cast<std::ptrdiff_t>(i) * z_stride); }
@@ -137,7 +161,7 @@ private:
     unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t first = r + decltype(b)::value * lanes<A, T>;
       V& v = x.v[decltype(b)::value];
-      v = Term(a.reduce, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
+      v = Term(a.reduction, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
                native<A>::load(highest_ + first))
               .clamped(v);
     });
@@ -146,48 +170,69 @@ private:
 
   /// The first pass: the sums of all rows, and which of them a guess served. Bounds as in short_row.
   template <bool Store>
-  __attribute__((noinline)) void sum_rows() {
-    const access a(*this);
-    column_sum<A, T> block;
-    row_sum<A, T> sum[strip_rows<T>];
-    double largest[strip_rows<T>] = {}; // of a row's block sums
-    const bool one_block = task_.cols <= block_size<T> && task_.sink == -infinity<double>;
-    const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
+  XSOFTMAX_INLINE void sum_rows() {
     for (std::size_t r = 0; r < rows_; ++r) {
       settled_[r] = reduction_.usable;
     }
+    if (task_.cols > block_size<T> || task_.sink != -infinity<double>) {
+      sum_blocks<Store>();
+      return;
+    }
+    column_sum<A, T> block;
+    sum_block<Store>(block, 0, task_.cols);
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const double_pair total = block.total(r);
+      settled_[r] = settled_[r] && is_low_enough(total.high) && is_high_enough(total.high);
+      if (settled_[r]) {
+        set_sum(r, total);
+      }
+    }
+  }
+
+  /// The same for rows of several blocks, or with a sink.
+  template <bool Store>
+  __attribute__((noinline)) void sum_blocks() {
+    column_sum<A, T> block;
+    row_sum<A, T> sum[strip_rows<T>];
+    double largest[strip_rows<T>] = {}; // of a row's block sums
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
-      const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
-      sum_strip(block, first, last, a.rows, [&](std::size_t i, std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-        const auto e = terms(a, i, r, extent);
-        if constexpr (Store) {
-          a.template prefetch<1>(a.out(i), r, a.p_stride, i);
-          store_chunk<A, false, T>(a.out(i), r, extent, e);
-        }
-        return e;
-      });
+      sum_block<Store>(block, first, task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols);
       for (std::size_t r = 0; r < rows_; ++r) {
         const double_pair total = block.total(r);
-        settled_[r] = settled_[r] && total.high < ceiling;
-        if (!settled_[r]) {
-          continue;
-        }
-        if (one_block) {
-          settle(r, total);
-        } else {
+        settled_[r] = settled_[r] && is_low_enough(total.high);
+        if (settled_[r]) {
           sum[r].add(total, reference_[r]);
           largest[r] = total.high > largest[r] ? total.high : largest[r];
         }
       }
     }
-    if (!one_block) {
-      for (std::size_t r = 0; r < rows_; ++r) {
-        settled_[r] = settled_[r] && is_high_enough(largest[r]);
-        if (settled_[r]) {
-          complete_row(r, sum[r]);
-        }
+    for (std::size_t r = 0; r < rows_; ++r) {
+      settled_[r] = settled_[r] && is_high_enough(largest[r]);
+      if (settled_[r]) {
+        row_state<T> state;
+        state.reference = reference_[r];
+        complete(state, sum[r], task_.sink, task_.temperature);
+        adopt(r, state);
       }
     }
+  }
+
+  template <bool Store>
+  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
+    const access a(*this);
+    sum_strip(block, first, last, a.rows, [&](std::size_t i, std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+      const auto e = terms(a, i, r, extent);
+      if constexpr (Store) {
+        a.template prefetch<1>(a.out(i), r, a.p_stride, i);
+        store_chunk<A, false, T>(a.out(i), r, extent, e);
+      }
+      return e;
+    });
+  }
+
+  /// Does the sum of a block say that no logit was cut off from above?
+  static XSOFTMAX_INLINE bool is_low_enough(double sum) {
+    return sum < power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
   }
 
   /// Does the sum of a block say that no term was cut off that counts?
@@ -197,35 +242,22 @@ private:
     return sum >= power_of_two(math::octave_bias<T> - reference_slack<T>) * terms;
   }
 
-  XSOFTMAX_INLINE void settle(std::size_t r, double_pair total) {
-    settled_[r] = is_high_enough(total.high);
-    if (settled_[r]) {
-      set_sum(r, total);
-    }
-  }
-
-  /// A row of several blocks, or with a sink.
-  XSOFTMAX_INLINE void complete_row(std::size_t r, row_sum<A, T>& sum) {
-    row_state<T> state;
-    state.reference = reference_[r];
-    complete(state, sum, task_.sink, task_.temperature);
-    adopt(r, state);
-  }
-
-  /// The last pass.
-  template <bool Stored>
+  /// The last pass. Stored: from the terms in p. Stream: past the caches.
+  template <bool Stored, bool Stream>
   __attribute__((noinline)) void write() const {
     const access a(*this);
     for (std::size_t i = 0; i < a.cols; ++i) {
       for_each_strip_chunk<A, T>(a.rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-        a.template prefetch<1>(a.out(i), r, a.p_stride, i);
+        if constexpr (!Stream) {
+          a.template prefetch<1>(a.out(i), r, a.p_stride, i);
+        }
         auto e = stored_terms<Stored>(a, i, r, extent);
         unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
           const std::size_t first = r + decltype(b)::value * lanes<A, T>;
           V& v = e.v[decltype(b)::value];
           v = normaliser<A, T>(native<A>::load(reciprocal_high_ + first), native<A>::load(reciprocal_low_ + first))(v);
         });
-        store_chunk<A, false, T>(a.out(i), r, extent, e);
+        store_chunk<A, Stream, T>(a.out(i), r, extent, e);
       });
     }
   }

@@ -35,9 +35,9 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<B, N>& y) {
 template <class T>
 struct contiguous_row {
   static constexpr bool addressable = true;
-  static constexpr std::size_t element_bytes = sizeof(T);
-
   T* data;
+
+  static constexpr std::size_t element_bytes() { return sizeof(T); }
 
   XSOFTMAX_INLINE T* at(std::size_t i) const { return data + i; }
 
@@ -104,12 +104,19 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
       x.v[decltype(b)::value] = native<A>::load_partial(row.at(i + decltype(b)::value * width), count, fill);
     });
   } else {
-    alignas(64) T lane[Extent::padded];
-    for (std::size_t l = 0; l < Extent::padded; ++l) {
-      lane[l] = l < extent.size ? row.get(i + l) : fill;
-    }
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
-      x.v[decltype(b)::value] = native<A>::template load<T>(lane + decltype(b)::value * width);
+      const std::size_t first = i + decltype(b)::value * width;
+      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
+      if (count == width) {
+        x.v[decltype(b)::value] = row.template load<A, T>(first);
+      } else {
+        alignas(64) T lane[width];
+        native<A>::store(lane, batch<A, T>(fill));
+        for (std::size_t l = 0; l < count; ++l) {
+          lane[l] = row.get(first + l);
+        }
+        x.v[decltype(b)::value] = native<A>::template load<T>(lane);
+      }
     });
   }
   return x;
@@ -135,12 +142,19 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
       native<A>::store_partial(row.at(i + decltype(b)::value * width), count, y.v[decltype(b)::value]);
     });
   } else {
-    alignas(64) T lane[Extent::padded];
-    unroll<Pack::size>(
-        [&](auto b) XSOFTMAX_LAMBDA { native<A>::store(lane + decltype(b)::value * width, y.v[decltype(b)::value]); });
-    for (std::size_t l = 0; l < extent.size; ++l) {
-      row.set(i + l, lane[l]);
-    }
+    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+      const std::size_t first = i + decltype(b)::value * width;
+      const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
+      if (count == width) {
+        row.template store<A>(first, y.v[decltype(b)::value]);
+      } else {
+        alignas(64) T lane[width];
+        native<A>::store(lane, y.v[decltype(b)::value]);
+        for (std::size_t l = 0; l < count; ++l) {
+          row.set(first + l, lane[l]);
+        }
+      }
+    });
   }
 }
 

@@ -9,7 +9,10 @@
 //   y.commit<A>(first, last, buffer, stream)  puts them in their places, on request past the caches
 //   y.direct()                                is the target the place itself?
 //   plain                                     is there only one block?
-//   holds_terms                               can terms wait in y between passes, unrounded?
+// and, where terms can wait between passes, unrounded,
+//   y.terms()                                 where
+//   y.holds_terms(n)                          can a row of n?
+//   terms_apart                               not in y, which may then be x?
 #pragma once
 
 #include <xsoftmax/detail/storage.hpp>
@@ -39,6 +42,12 @@ struct block_buffer {
   alignas(64) T element[block_size<T>];
 };
 
+/// Room for the terms of a row of halves between its passes, which stays in the caches.
+struct terms_room {
+  static constexpr std::size_t size = 4 * block_size<float>;
+  alignas(64) float element[size];
+};
+
 /// What a row that is its own buffer has in its place.
 struct no_buffer {};
 
@@ -46,7 +55,7 @@ struct no_buffer {};
 template <class T>
 struct plain_row : contiguous_row<T> {
   static constexpr bool plain = true;
-  static constexpr bool holds_terms = true;
+  static constexpr bool terms_apart = false;
   using buffer = no_buffer;
 
   template <class A>
@@ -65,13 +74,17 @@ struct plain_row : contiguous_row<T> {
   XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
 
   static constexpr bool direct() { return true; }
+
+  XSOFTMAX_INLINE plain_row terms() const { return *this; }
+
+  static constexpr bool holds_terms(std::size_t) { return true; }
 };
 
 /// Elements at any stride and of any format. Void: const void or void.
 template <class T, class Void>
 struct any_row {
   static constexpr bool plain = false;
-  static constexpr bool holds_terms = false;
+  static constexpr bool terms_apart = false;
   using buffer = block_buffer<T>;
 
   Void* data;
@@ -172,13 +185,18 @@ XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
   return row;
 }
 
-/// Elements side by side of a format known at run time, for kernels that go down columns.
+/// Elements side by side of a format known at run time, converted as they are read and written. Void: const void or
+/// void.
 template <class Void>
 struct formatted_row {
   static constexpr bool addressable = false;
+  static constexpr bool plain = true;
+  static constexpr bool terms_apart = true;
+  using buffer = no_buffer;
 
   Void* data;
   storage_format format;
+  terms_room* room = nullptr; ///< for the terms of a row of halves
 
   XSOFTMAX_INLINE auto* floats() const {
     return static_cast<std::conditional_t<std::is_const_v<Void>, const float, float>*>(data);
@@ -189,6 +207,8 @@ struct formatted_row {
   }
 
   XSOFTMAX_INLINE bool is_native() const { return format == storage_format::native; }
+
+  XSOFTMAX_INLINE std::size_t element_bytes() const { return is_native() ? sizeof(float) : sizeof(std::uint16_t); }
 
   XSOFTMAX_INLINE float get(std::size_t i) const { return is_native() ? floats()[i] : half_value(halves()[i], format); }
 
@@ -217,42 +237,19 @@ struct formatted_row {
       store_half<A>(halves() + i, format, v, false);
     }
   }
-};
-
-/// Halves side by side of a format known at compile time, for long rows: they pass through no buffer. Word: (const)
-/// std::uint16_t.
-template <class Word, storage_format Format>
-struct half_row {
-  static constexpr bool addressable = false;
-  static constexpr bool plain = true;
-  static constexpr bool holds_terms = false;
-  static constexpr std::size_t element_bytes = sizeof(Word);
-  using buffer = no_buffer;
-
-  Word* data;
-
-  XSOFTMAX_INLINE float get(std::size_t i) const { return half_value(data[i], Format); }
-
-  XSOFTMAX_INLINE void set(std::size_t i, float x) const { data[i] = half_bits(x, Format); }
-
-  template <class A, class>
-  XSOFTMAX_INLINE batch<A, float> load(std::size_t i) const {
-    return load_half<A>(data + i, Format);
-  }
-
-  template <class A>
-  XSOFTMAX_INLINE void store(std::size_t i, batch<A, float> v) const {
-    store_half<A>(data + i, Format, v, false);
-  }
 
   template <class A>
   XSOFTMAX_INLINE void stream(std::size_t i, batch<A, float> v) const {
-    store_half<A>(data + i, Format, v, true);
+    if (is_native()) {
+      native<A>::stream(floats() + i, v);
+    } else {
+      store_half<A>(halves() + i, format, v, true);
+    }
   }
 
   template <class A>
-  XSOFTMAX_INLINE half_row block(std::size_t first, std::size_t, no_buffer&) const {
-    return {data + first};
+  XSOFTMAX_INLINE formatted_row block(std::size_t first, std::size_t, no_buffer&) const {
+    return from(static_cast<std::ptrdiff_t>(first));
   }
 
   template <class A>
@@ -260,22 +257,23 @@ struct half_row {
     return get(0);
   }
 
-  XSOFTMAX_INLINE half_row target(std::size_t first, no_buffer&) const { return {data + first}; }
+  XSOFTMAX_INLINE formatted_row target(std::size_t first, no_buffer&) const {
+    return from(static_cast<std::ptrdiff_t>(first));
+  }
 
   template <class A>
   XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
 
   static constexpr bool direct() { return true; }
+
+  XSOFTMAX_INLINE plain_row<float> terms() const { return {{is_native() ? floats() : room->element}}; }
+
+  XSOFTMAX_INLINE bool holds_terms(std::size_t n) const { return is_native() || n <= terms_room::size; }
 };
 
-template <storage_format Format>
-XSOFTMAX_INLINE any_row<float, const void> as_any_row(half_row<const std::uint16_t, Format> row) {
-  return {row.data, 1, Format};
-}
-
-template <storage_format Format>
-XSOFTMAX_INLINE any_row<float, void> as_any_row(half_row<std::uint16_t, Format> row) {
-  return {row.data, 1, Format};
+template <class Void>
+XSOFTMAX_INLINE any_row<float, Void> as_any_row(formatted_row<Void> row) {
+  return {row.data, 1, row.format};
 }
 
 /// Row r of a matrix.

@@ -104,9 +104,9 @@ template <class A, class T, class Step, class Source, class Out>
 XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, Out p, std::size_t n) {
   constexpr std::size_t width = lanes<A, T>;
   const auto address = reinterpret_cast<std::uintptr_t>(p.data);
-  const std::size_t misaligned = address / Out::element_bytes % width;
+  const std::size_t misaligned = address / p.element_bytes() % width;
   std::size_t head = misaligned == 0 ? 0 : width - misaligned;
-  head = head < n && address % Out::element_bytes == 0 ? head : n;
+  head = head < n && address % p.element_bytes() == 0 ? head : n;
   const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       store_chunk<A, decltype(streamed)::value != 0, T>(p, i, extent,

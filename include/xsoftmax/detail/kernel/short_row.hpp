@@ -22,13 +22,14 @@ public:
   /// The longest row.
   static constexpr std::size_t capacity = block_size<T>;
 
-  /// p = softmax(z), or false if the guess failed; then only p may have been written.
-  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
-                                  contiguous_row<T> p, std::size_t n) {
+  /// p = softmax(z), or false if the guess failed; then only `terms`, where the terms of a longer row wait, may have
+  /// been written.
+  template <class In, class Terms, class Out>
+  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n) {
     if constexpr (HasTemperature) { // less usual: one copy of the code for rows of every access
-      return run_out_of_line(reduction, z, p, n);
+      return run_out_of_line(reduction, z, terms, p, n);
     } else {
-      return run_here(reduction, z, p, n);
+      return run_here(reduction, z, terms, p, n);
     }
   }
 
@@ -42,20 +43,22 @@ private:
   /// Elements of a row whose terms stay in registers.
   static constexpr std::size_t in_registers = native<A>::template batches_in_registers<T> * lanes<A, T>;
 
-  static __attribute__((noinline)) bool run_out_of_line(const math::reduction<A, T>& reduction,
-                                                        contiguous_row<const T> z, contiguous_row<T> p, std::size_t n) {
-    return run_here(reduction, z, p, n);
+  template <class In, class Terms, class Out>
+  static __attribute__((noinline)) bool run_out_of_line(const math::reduction<A, T>& reduction, In z, Terms terms,
+                                                        Out p, std::size_t n) {
+    return run_here(reduction, z, terms, p, n);
   }
 
-  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
-                                       contiguous_row<T> p, std::size_t n) {
-    const Term term(reduction, guessed_reference<HasTemperature>(reduction, *z.at(0)));
-    if constexpr (in_registers != 0) {
+  template <class In, class Terms, class Out>
+  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, In z, Terms terms, Out p,
+                                       std::size_t n) {
+    const Term term(reduction, guessed_reference<HasTemperature>(reduction, z.get(0)));
+    if constexpr (in_registers != 0 && In::addressable && Out::addressable) {
       if (n <= in_registers) {
         return run_in_registers<in_registers>(term, z, p, n);
       }
     }
-    return run_in_memory(term, z, p, n);
+    return run_in_memory(term, z, terms, p, n);
   }
 
   static XSOFTMAX_INLINE bool holds(double sum) {
@@ -64,13 +67,13 @@ private:
     return sum >= floor && sum < ceiling;
   }
 
-  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
-                                            std::size_t n) {
+  template <class In, class Terms, class Out>
+  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, In z, Terms terms, Out p, std::size_t n) {
     lane_sum<A, T> sum;
     for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       const auto e =
           map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, i, extent, -infinity<T>));
-      store_chunk<A, false, T>(p, i, extent, e);
+      store_chunk<A, false, T>(terms, i, extent, e);
       sum.add(e);
     });
     const double_pair total = sum.total();
@@ -78,7 +81,7 @@ private:
       return false;
     }
     const normaliser<A, T> normalise(total);
-    transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p, p, n);
+    transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, terms, p, n);
     return true;
   }
 

@@ -32,14 +32,16 @@ public:
     switch (algorithm) {
     case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
     case softmax_algorithm::three_pass_reload:
-      if constexpr (Out::holds_terms) {
-        if ((algorithm == softmax_algorithm::automatic && guess_and_store_terms(state)) || store_terms(state)) {
-          scale_stored(state, stream);
-          return;
+      if constexpr (has_terms) {
+        if (p_.holds_terms(task_.cols)) {
+          if ((algorithm == softmax_algorithm::automatic && guess_and_store_terms(state)) || store_terms(state)) {
+            scale_stored(state, stream);
+            return;
+          }
+          break;
         }
-      } else { // terms would be rounded to what p is stored as
-        state = maximum_first();
       }
+      state = maximum_first(); // terms would be rounded to what p is stored as
       break;
     case softmax_algorithm::two_pass:
       state = pairs();
@@ -62,6 +64,7 @@ public:
 
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
+  static constexpr bool has_terms = requires(Out p) { p.terms(); };
 
   XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
 
@@ -103,9 +106,12 @@ private:
   __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference) const {
     const std::size_t last = block_end(first);
     typename In::buffer z_room;
-    typename Out::buffer p_room;
-    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_.template block<A>(first, last, z_room),
-                                  p_.target(first, p_room), last - first);
+    contiguous_row<T> terms{};
+    if constexpr (Store) {
+      terms = p_.terms().from(static_cast<std::ptrdiff_t>(first));
+    }
+    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_.template block<A>(first, last, z_room), terms,
+                                  last - first);
   }
 
   template <bool Store>
@@ -173,7 +179,7 @@ private:
   /// May p hold the terms before the reference is final? Not with a sink, which can move it at the end; and a row that
   /// is overwritten in place cannot be tried twice.
   XSOFTMAX_INLINE bool may_store_guess() const {
-    return task_.sink == -infinity<double> && reduction_.usable && task_.z.data != task_.p.data;
+    return task_.sink == -infinity<double> && reduction_.usable && (Out::terms_apart || task_.z.data != task_.p.data);
   }
 
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
@@ -228,7 +234,7 @@ private:
   /// The last pass where p already holds the terms.
   __attribute__((noinline)) void scale_stored(const row_state<T>& state, bool stream) const {
     const normaliser<A, T> normalise(state.sum);
-    write([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_, stream);
+    write([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_.terms(), stream);
   }
 
   template <class Step, class From>
@@ -286,9 +292,8 @@ private:
       }
     } else if (plain) {
       rows<true>(task, math::make_reduction<A, T>(task.temperature), plain_access);
-    } else if (has_long_halves(task)) {
-      task.z.format == storage_format::float16 ? half_rows<storage_format::float16>(task)
-                                               : half_rows<storage_format::bfloat16>(task);
+    } else if (task.z.col_stride == 1 && task.p.col_stride == 1 && task.temperature == 1.0) {
+      formatted_rows(task);
     } else if (are_columns(task)) {
       columns(task, math::make_reduction<A, T>(task.temperature));
     } else {
@@ -296,21 +301,13 @@ private:
     }
   }
 
-  /// Rows that two passes over a buffer would cost more than the arithmetic: long ones of one format.
-  static XSOFTMAX_INLINE bool has_long_halves(const softmax_task<T>& task) {
-    return sizeof(T) == sizeof(float) && task.z.format != storage_format::native && task.z.format == task.p.format &&
-           task.z.col_stride == 1 && task.p.col_stride == 1 && task.cols > block_size<T> && task.temperature == 1.0;
-  }
-
-  template <storage_format Format>
-  static __attribute__((noinline)) void half_rows(const softmax_task<T>& task) noexcept {
+  /// Halves side by side, as input, output or both.
+  static __attribute__((noinline)) void formatted_rows(const softmax_task<T>& task) noexcept {
     if constexpr (sizeof(T) == sizeof(float)) {
-      using In = half_row<const std::uint16_t, Format>;
-      using Out = half_row<std::uint16_t, Format>;
-      for (std::size_t r = 0; r < task.rows; ++r) {
-        long_row<false>(task, unit, In{static_cast<const std::uint16_t*>(row_of<T>(task.z, r).data)},
-                        Out{static_cast<std::uint16_t*>(row_of<T>(task.p, r).data)});
-      }
+      terms_room room;
+      rows<false>(task, unit, [&]<class Void>(const elements<Void>& matrix, std::size_t r) XSOFTMAX_LAMBDA {
+        return formatted_row<Void>{row_of<T>(matrix, r).data, matrix.format, &room};
+      });
     }
   }
 
@@ -352,14 +349,21 @@ private:
     using short_row = short_row<A, T, HasTemperature>;
     const bool is_short = task.algorithm == softmax_algorithm::automatic && task.cols <= short_row::capacity &&
                           task.store != store_kind::streaming && task.sink == -infinity<double> && reduction.usable &&
-                          (task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
+                          (Out::terms_apart || task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
     for (std::size_t r = 0; r < task.rows; ++r) {
       const In z = access(task.z, r);
       const Out p = access(task.p, r);
       typename In::buffer z_room;
       typename Out::buffer p_room;
-      if (is_short &&
-          short_row::run(reduction, z.template block<A>(0, task.cols, z_room), p.target(0, p_room), task.cols)) {
+      const auto y = p.target(0, p_room);
+      const auto terms = [&]() XSOFTMAX_LAMBDA {
+        if constexpr (Out::terms_apart) {
+          return p.terms();
+        } else {
+          return y;
+        }
+      };
+      if (is_short && short_row::run(reduction, z.template block<A>(0, task.cols, z_room), terms(), y, task.cols)) {
         p.template commit<A>(0, task.cols, p_room);
       } else {
         long_row<HasTemperature, In, Out>(task, reduction, z, p);
@@ -372,7 +376,12 @@ private:
                                                  In z, Out p) noexcept {
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
-      const bool reload = Out::holds_terms && task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
+      bool reload = task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
+      if constexpr (requires { p.terms(); }) {
+        reload = reload && p.holds_terms(task.cols);
+      } else {
+        reload = false;
+      }
       algorithm = reload ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
     }
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;

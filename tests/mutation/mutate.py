@@ -79,7 +79,7 @@ class Object:
         headers = [f"-I{before}"] if before else []
         place = words.index(f"-I{root}/include")
         words[place : place + 1] = headers + [f"-I{include}"]
-        optimisation = ["-O1"]  # last: quick to compile, and the bits are the same
+        optimisation = ["-O1", "-Wno-error"]  # last: quick to compile, and the bits are the same
         self.command = words + optimisation
 
     def compile(self, path=None):
@@ -154,9 +154,10 @@ def libraries():
 
 
 def run_tests(program, spec):
-    """The name of the first test that fails, or None."""
+    """The name of the first test that fails, or None. A tag would also find the hidden tests, which take hours."""
+    spec = ",".join(part + "~[exhaustive]" for part in " ".join(shlex.split(spec)).split(","))
     try:
-        result = run([str(program), *shlex.split(spec), "--abort", "-o", str(build / "tests.log")], timeout=timeout)
+        result = run([str(program), spec, "--abort", "-o", str(build / "tests.log")], timeout=timeout)
     except subprocess.TimeoutExpired:
         return "(time limit)"
     if result.returncode == 0:
@@ -182,7 +183,7 @@ def main():
         one.compile_if_older()
     link = [os.environ.get("CXX", "g++")]
     rest = libraries()
-    program = build / "tests"
+    program = build / "tests_with_fault"
 
     def link_with(replaced):
         # Those with the fault first: of inline functions that stand in several objects the linker takes the first copy.
@@ -194,7 +195,7 @@ def main():
 
     link_with({})
     begun = time.time()
-    killer = run_tests(program, "~[exhaustive]")
+    killer = run_tests(program, "*")
     if killer is not None:
         stop(f"without any fault this test fails: {killer}")
     say(f"without a fault all tests pass, in {time.time() - begun:.0f} seconds")
@@ -223,7 +224,7 @@ def main():
         mutation.revert()
         if killer is None:
             link_with(replaced)
-            killer = run_tests(program, mutation.tests) or run_tests(program, "~[exhaustive]")
+            killer = run_tests(program, mutation.tests) or run_tests(program, "*")
         seconds = time.time() - begun
         survived += killer is None
         rows.append((mutation, killer or "SURVIVED", seconds))

@@ -22,9 +22,9 @@ public:
   template <class State>
   XSOFTMAX_INLINE bool run(State&& state_of_row) {
     guess();
-    // The terms wait in p for the last pass where they stay in the cache, and p is not z.
-    stored_ = may_store && task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes && task_.z.data != task_.p.data &&
-              task_.store != store_kind::streaming;
+    // The terms wait in p for the last pass where they stay in a cache, and p is not z.
+    stored_ = may_store && (bytes() < streamed_bytes || task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes) &&
+              task_.z.data != task_.p.data && task_.store != store_kind::streaming;
     if (stored_) {
       sum_rows<may_store>();
     } else {

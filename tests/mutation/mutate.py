@@ -155,14 +155,16 @@ def libraries():
 
 def run_tests(program, spec):
     """The name of the first test that fails, or None. A tag would also find the hidden tests, which take hours."""
-    spec = ",".join(part + "~[exhaustive]" for part in " ".join(shlex.split(spec)).split(","))
+    spec = ",".join("~[exhaustive]" + part for part in " ".join(shlex.split(spec)).split(","))
     try:
         result = run([str(program), spec, "--abort", "-o", str(build / "tests.log")], timeout=timeout)
     except subprocess.TimeoutExpired:
         return "(time limit)"
+    log = (build / "tests.log").read_text(errors="replace")
+    if "No test" in log:
+        stop(f"mutations.txt: no test is called {spec}")
     if result.returncode == 0:
         return None
-    log = (build / "tests.log").read_text(errors="replace")
     names = re.findall(r"^-{20,}\n((?:[^-\n].*\n)+)-{20,}$", log, re.M)
     return " ".join(names[-1].split()) if names else f"(exit status {result.returncode})"
 

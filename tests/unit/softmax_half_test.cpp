@@ -94,8 +94,8 @@ TEMPLATE_LIST_TEST_CASE("softmax of halves: float arithmetic, rounded once", "[s
   for_each_architecture([&]<class Arch>(Arch) {
     findings found;
     std::uint64_t seed = 0;
-    for (const std::size_t n :
-         {0u, 1u, 2u, 7u, 15u, 16u, 17u, 33u, 63u, 64u, 65u, 100u, 161u, 257u, 2047u, 2048u, 2049u, 4500u}) {
+    for (const std::size_t n : {0u,  1u,   2u,   7u,   15u,   16u,   17u,   33u,   63u,   64u,
+                                65u, 100u, 161u, 257u, 2047u, 2048u, 2049u, 4500u, 8192u, 8193u}) {
       for (const row_kind kind : row_kinds) {
         ++seed;
         if (n > 300 && seed % 5 != 0) {

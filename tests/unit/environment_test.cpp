@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What every operation promises of its surroundings: no allocation, and the same bits where the caller flushes
-// subnormal numbers to zero.
+// What every operation promises of its surroundings: no allocation, little stack, and the same bits where the caller
+// flushes subnormal numbers to zero.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <new>
+#include <pthread.h>
 #include <string>
 #include <vector>
 #include <xsoftmax/half.hpp>
@@ -166,3 +168,63 @@ TEMPLATE_LIST_TEST_CASE("environment: flush-to-zero takes subnormal results and 
   }
   XSOFTMAX_CHECK_FINDINGS(found);
 }
+
+// Instrumented functions need several times as much.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define XSOFTMAX_TESTS_INSTRUMENTED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define XSOFTMAX_TESTS_INSTRUMENTED 1
+#endif
+#endif
+
+#if !defined(XSOFTMAX_TESTS_INSTRUMENTED)
+
+namespace {
+
+/// Runs `body` in a thread with so much stack, at whose end a page is protected.
+void run_with_stack(std::size_t bytes, std::function<void()> body) {
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstacksize(&attributes, bytes) == 0);
+  pthread_t thread;
+  const auto call = [](void* function) -> void* {
+    (*static_cast<std::function<void()>*>(function))();
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, &attributes, call, &body) == 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+}
+
+} // namespace
+
+// Some systems give no more to a thread; overflow ends the program.
+TEMPLATE_LIST_TEST_CASE("environment: 128 KiB of stack are enough", "[environment][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  const auto rows = rows_of_every_kind<T>();
+  const std::vector<T> gradient = make_row<T>(row_kind::normal, 3000, 8);
+  std::vector<T> results(size_of_results(rows));
+  std::vector<T> scratch(3000);
+  const std::size_t n = 4500;
+  const std::size_t columns = 300;
+  const std::vector<T> matrix = make_row<T>(row_kind::normal, n * columns, 9);
+  std::vector<T> p(n * columns);
+  const std::vector<xs::bfloat16> halves(n, xs::bfloat16(1.0F));
+  std::vector<xs::bfloat16> half_p(n);
+  run_with_stack(std::size_t{128} << 10, [&] {
+    run_everything<Arch>(rows, gradient, scratch, results);
+    xs::softmax<Arch>(xs::matrix_view<const T>(matrix.data(), n, columns).transposed(),
+                      xs::matrix_view<T>(p.data(), n, columns).transposed());
+    if constexpr (sizeof(T) == sizeof(float)) {
+      xs::softmax<Arch>(halves, half_p);
+    }
+  });
+  CHECK(p[0] > 0);
+}
+
+#endif

@@ -176,8 +176,15 @@ private:
     }
     if (task_.cols > block_size<T> || task_.sink != -infinity<double>) {
       sum_blocks<Store>();
-      return;
+    } else {
+      sum_only_block<Store>();
     }
+  }
+
+  // Out of line: the lanes of a strip take half of the stack that is needed.
+
+  template <bool Store>
+  __attribute__((noinline)) void sum_only_block() {
     column_sum<A, T> block;
     sum_block<Store>(block, 0, task_.cols);
     for (std::size_t r = 0; r < rows_; ++r) {

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "../support/catch.hpp"
@@ -138,6 +140,38 @@ TEMPLATE_LIST_TEST_CASE("softmax: columns of several blocks, with sinks and ever
         }
       }
     }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax: columns whose first logits mislead about the maximum", "[softmax][columns][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Those of the rows that softmax_numerics_test.cpp compares with the exact result.
+  findings found;
+  const T infinity = std::numeric_limits<T>::infinity();
+  const T depth = std::is_same_v<T, float> ? T(1) : T(8);
+  for (const std::size_t n : {7u, 50u, 2100u}) {
+    std::vector<std::vector<T>> rows;
+    for (int level = -160; level <= 160; level += 20) {
+      const T top = static_cast<T>(level) * depth;
+      for (const T first : {-infinity, top, top - 30 * depth, top - 100 * depth, T(-40) * depth}) {
+        std::vector<T> z(n, -infinity);
+        z[0] = first < top ? first : top;
+        z[n - 1] = top;
+        z[n - 2] = top - 20 * depth;
+        z[n - 3] = top - 60 * depth;
+        z[n - 4] = top - T(86.5) * depth;
+        z[n - 5] = top - T(88.5) * depth;
+        rows.push_back(std::move(z));
+      }
+    }
+    expect_row_bits<Arch>(found, rows, n, {}, 0, 0);
+    expect_row_bits<Arch>(found, rows, n, {.temperature = 1.5}, 0, 0);
   }
   XSOFTMAX_CHECK_FINDINGS(found);
 }

@@ -21,7 +21,7 @@ cmake_options = sys.argv[2:split]
 wanted_words = sys.argv[split + 1 :]
 build = root / "build" / "mutate"
 include = build / "include"
-timeout = 600
+timeout = 300
 
 
 def stop(message):

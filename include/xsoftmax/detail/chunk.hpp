@@ -14,21 +14,25 @@ struct pack {
   B v[N];
 };
 
+/// f(index_constant<0>{}), ..., f(index_constant<N - 1>{}).
+template <std::size_t N, class F>
+XSOFTMAX_INLINE auto make_pack(F&& f) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) XSOFTMAX_LAMBDA {
+    return pack<decltype(f(index_constant<0>{})), N>{{f(index_constant<I>{})...}};
+  }
+  (std::make_index_sequence<N>{});
+}
+
 /// f on each batch.
 template <class F, class B, std::size_t N>
 XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
-  pack<decltype(f(x.v[0])), N> y;
-  unroll<N>([&](auto b) XSOFTMAX_LAMBDA { y.v[decltype(b)::value] = f(x.v[decltype(b)::value]); });
-  return y;
+  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value]); });
 }
 
 /// f on each batch of x and the one beside it in y.
-template <class F, class B, std::size_t N>
-XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<B, N>& y) {
-  pack<decltype(f(x.v[0], y.v[0])), N> z;
-  unroll<N>([&](auto b)
-                XSOFTMAX_LAMBDA { z.v[decltype(b)::value] = f(x.v[decltype(b)::value], y.v[decltype(b)::value]); });
-  return z;
+template <class F, class B, class C, std::size_t N>
+XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<C, N>& y) {
+  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]); });
 }
 
 /// Elements of a row, side by side. Other kinds of rows have the same members, but `at` only if they are addressable.

@@ -92,6 +92,12 @@ using batch = typename native<A>::template batch<T>;
 template <class A, class T>
 inline constexpr std::size_t lanes = batch<A, T>::size;
 
+/// -v, also of zeros.
+template <class B>
+XSOFTMAX_INLINE B negated(B v) {
+  return B(static_cast<typename B::value_type>(-0.0)) - v;
+}
+
 /// v, of which the compiler no longer knows that it is a product: it cannot contract it with an addition that follows.
 template <class B>
 XSOFTMAX_INLINE B uncontracted(B v) {

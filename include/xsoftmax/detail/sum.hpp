@@ -2,8 +2,7 @@
 // The reduction: one fixed tree, whatever the architecture, the algorithm, the number of threads.
 //
 //   lane    Element i of a block enters virtual lane i mod L. In float two neighbours of a lane (elements i and i + L
-//   of an
-//           aligned run of 2L) are added first, with a relative error of 2^-24 at most, and everything beyond is
+//           of an aligned run of 2L) are added first, with a relative error of 2^-24 at most, and everything beyond is
 //           double; in double each element is added without error (Knuth's TwoSum).
 //   block   The L lanes of a block are added as a binary tree: i with i + L/2, then i + L/4, ...
 //   row     Block sums enter an integer accumulator that is exact down to 2^-128 of the largest: blocks may come in any
@@ -86,162 +85,169 @@ struct precise_term {
   V q;
 };
 
-/// The lanes of one block.
-template <class A, class T>
-class lane_sum;
-
-template <class A>
-class lane_sum<A, float> {
-public:
-  XSOFTMAX_INLINE lane_sum() {
-    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA { total_.v[decltype(b)::value] = batch<A, double>(0.0); });
-  }
-
-  /// Adds an aligned run of one or more groups.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, float>, N>& e) {
-    constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
-    static_assert(N % (2 * per_lanes) == 0);
-    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
-        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
-        const batch<A, float> pair = e.v[first] + e.v[first + per_lanes];
-        batch<A, double> low;
-        batch<A, double> high;
-        native<A>::widen(pair, low, high);
-        total_.v[2 * decltype(b)::value] += low;
-        total_.v[2 * decltype(b)::value + 1] += high;
-      });
-    });
-  }
-
-  /// The same with precise terms: only the small parts power * q of two neighbours are added in float.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, float>>, N>& e) {
-    constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
-    static_assert(N % (2 * per_lanes) == 0);
-    using D = batch<A, double>;
-    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
-        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
-        const precise_term<batch<A, float>>& x = e.v[first];
-        const precise_term<batch<A, float>>& y = e.v[first + per_lanes];
-        D x_low, x_high, y_low, y_high, small_low, small_high;
-        native<A>::widen(x.power, x_low, x_high);
-        native<A>::widen(y.power, y_low, y_high);
-        native<A>::widen(native<A>::multiply_add(y.power, y.q, x.power * x.q), small_low, small_high);
-        total_.v[2 * decltype(b)::value] += (x_low + y_low) + small_low;
-        total_.v[2 * decltype(b)::value + 1] += (x_high + y_high) + small_high;
-      });
-    });
-  }
-
-  /// The same for terms that are double already: each enters its lane by itself.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
-    static_assert(N % accumulators == 0);
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { total_.v[decltype(b)::value % accumulators] += e.v[decltype(b)::value]; });
-  }
-
-  /// The block's sum, lanes added as a tree: accumulators first, then the lanes of the one that is left.
-  XSOFTMAX_INLINE double_pair total() const {
-    pack<batch<A, double>, accumulators> t = total_;
-    add_halves<accumulators>(t);
-    return {add_lanes<native<A>>(t.v[0]), 0.0};
-  }
-
-private:
-  static constexpr std::size_t accumulators = virtual_lanes<float> / lanes<A, double>;
-
-  template <std::size_t Count>
-  static XSOFTMAX_INLINE void add_halves(pack<batch<A, double>, accumulators>& t) {
-    if constexpr (Count > 1) {
-      unroll<Count / 2>([&](auto b)
-                            XSOFTMAX_LAMBDA { t.v[decltype(b)::value] += t.v[decltype(b)::value + Count / 2]; });
-      add_halves<Count / 2>(t);
-    }
-  }
-
-  pack<batch<A, double>, accumulators> total_;
+/// A number that enters a lane of doubles, and what was lost when it was rounded.
+template <class D>
+struct addend {
+  D value;
+  D rest;
 };
 
+/// A batch of virtual lanes.
+template <class A, class T>
+struct lane_batch;
+
+/// Doubles: floats added in pairs lose nothing that counts there.
 template <class A>
-class lane_sum<A, double> {
-public:
-  XSOFTMAX_INLINE lane_sum() {
-    unroll<accumulators>([&](auto b) XSOFTMAX_LAMBDA {
-      high_[decltype(b)::value] = batch<A, double>(0.0);
-      low_[decltype(b)::value] = batch<A, double>(0.0);
-    });
+struct lane_batch<A, float> {
+  using D = batch<A, double>;
+  static constexpr std::size_t parts = 1;
+
+  D sum = D(0.0);
+
+  XSOFTMAX_INLINE void add(D e) { sum += e; }
+
+  XSOFTMAX_INLINE void merge(const lane_batch& other) { sum += other.sum; }
+
+  /// The lanes added as a tree.
+  XSOFTMAX_INLINE double_pair total() const { return {add_lanes<native<A>>(sum), 0.0}; }
+
+  /// part(j) is where the numbers number j of all lanes lie.
+  template <class Part>
+  XSOFTMAX_INLINE void load(Part&& part) {
+    sum = native<A>::load(part(0));
   }
 
-  /// Adds an aligned run of one or more groups.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
-    static_assert(N % accumulators == 0);
-    unroll<N>([&](auto b)
-                  XSOFTMAX_LAMBDA { low_[decltype(b)::value % accumulators] += add_high(b, e.v[decltype(b)::value]); });
+  template <class Part>
+  XSOFTMAX_INLINE void store(Part&& part) const {
+    native<A>::store(part(0), sum);
+  }
+};
+
+/// Pairs of doubles, which lose nothing.
+template <class A>
+struct lane_batch<A, double> {
+  using D = batch<A, double>;
+  static constexpr std::size_t parts = 2;
+
+  D high = D(0.0);
+  D low = D(0.0);
+
+  XSOFTMAX_INLINE void add(D e) { low += add_high(e); }
+
+  XSOFTMAX_INLINE void add(const addend<D>& e) { low += add_high(e.value) + e.rest; }
+
+  /// Without rounding error: power * q is exact.
+  XSOFTMAX_INLINE void add(const precise_term<D>& e) {
+    const D small = e.power * e.q;
+    const D rounded = e.power + small;
+    low += add_high(rounded) + (small - (rounded - e.power));
   }
 
-  /// The same for terms that are pairs, |rest| <= ulp(e) / 2.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e, const pack<batch<A, double>, N>& rest) {
-    static_assert(N % accumulators == 0);
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-      constexpr std::size_t at = decltype(b)::value;
-      low_[at % accumulators] += add_high(b, e.v[at]) + rest.v[at];
-    });
+  XSOFTMAX_INLINE void merge(const lane_batch& other) { low = (low + other.low) + add_high(other.high); }
+
+  XSOFTMAX_INLINE double_pair total() const { return add_lanes<native<A>>(high, low); }
+
+  template <class Part>
+  XSOFTMAX_INLINE void load(Part&& part) {
+    high = native<A>::load(part(0));
+    low = native<A>::load(part(1));
   }
 
-  /// The same with precise terms, without rounding error: power * q is exact.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<precise_term<batch<A, double>>, N>& e) {
-    static_assert(N % accumulators == 0);
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-      constexpr std::size_t lane = decltype(b)::value % accumulators;
-      const batch<A, double> power = e.v[decltype(b)::value].power;
-      const batch<A, double> small = power * e.v[decltype(b)::value].q;
-      const batch<A, double> rounded = power + small;
-      const auto s = two_sum(high_[lane], rounded);
-      high_[lane] = s.sum;
-      low_[lane] += s.error + (small - (rounded - power));
-    });
-  }
-
-  /// The block's sum, lanes added as a tree.
-  XSOFTMAX_INLINE double_pair total() const {
-    lane_sum t = *this;
-    t.template add_halves<accumulators>();
-    return add_lanes<native<A>>(t.high_[0], t.low_[0]);
+  template <class Part>
+  XSOFTMAX_INLINE void store(Part&& part) const {
+    native<A>::store(part(0), high);
+    native<A>::store(part(1), low);
   }
 
 private:
-  static constexpr std::size_t accumulators = virtual_lanes<double> / lanes<A, double>;
-
-  /// Adds batch Index of a pack to its lanes and returns what that rounds away.
-  template <class Index>
-  XSOFTMAX_INLINE batch<A, double> add_high(Index, batch<A, double> e) {
-    batch<A, double>& high = high_[Index::value % accumulators];
+  /// Returns what the addition rounds away.
+  XSOFTMAX_INLINE D add_high(D e) {
     const auto s = two_sum(high, e);
     high = s.sum;
     return s.error;
   }
+};
+
+/// What two neighbours of a lane add to it.
+template <class A>
+XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(batch<A, float> x, batch<A, float> y) {
+  pack<batch<A, double>, 2> both;
+  native<A>::widen(x + y, both.v[0], both.v[1]);
+  return both;
+}
+
+/// The same of precise terms: only the small parts power * q of two neighbours are added in float.
+template <class A>
+XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(const precise_term<batch<A, float>>& x,
+                                                     const precise_term<batch<A, float>>& y) {
+  using D = batch<A, double>;
+  D x_low, x_high, y_low, y_high, small_low, small_high;
+  native<A>::widen(x.power, x_low, x_high);
+  native<A>::widen(y.power, y_low, y_high);
+  native<A>::widen(native<A>::multiply_add(y.power, y.q, x.power * x.q), small_low, small_high);
+  return {{(x_low + y_low) + small_low, (x_high + y_high) + small_high}};
+}
+
+/// The neighbour of one that has none.
+template <class A>
+XSOFTMAX_INLINE batch<A, float> absent_neighbour(batch<A, float>) {
+  return batch<A, float>(0.0f);
+}
+
+template <class A>
+XSOFTMAX_INLINE precise_term<batch<A, float>> absent_neighbour(const precise_term<batch<A, float>>&) {
+  return {batch<A, float>(0.0f), batch<A, float>(0.0f)};
+}
+
+/// Are elements E of a lane added in pairs before they enter it?
+template <class A, class E>
+inline constexpr bool enters_in_pairs =
+    std::is_same_v<E, batch<A, float>> || std::is_same_v<E, precise_term<batch<A, float>>>;
+
+/// The lanes of one block.
+template <class A, class T>
+class lane_sum {
+public:
+  /// Adds an aligned run of one or more groups: terms as T, as precise terms, or what else a lane takes.
+  template <class E, std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<E, N>& e) {
+    if constexpr (enters_in_pairs<A, E>) {
+      constexpr std::size_t per_lanes = virtual_lanes<T> / lanes<A, T>;
+      static_assert(N % (2 * per_lanes) == 0);
+      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+          constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
+          const auto both = neighbours<A>(e.v[first], e.v[first + per_lanes]);
+          lane_[2 * decltype(b)::value].add(both.v[0]);
+          lane_[2 * decltype(b)::value + 1].add(both.v[1]);
+        });
+      });
+    } else {
+      static_assert(N % batches == 0);
+      unroll<N>([&](auto b) XSOFTMAX_LAMBDA { lane_[decltype(b)::value % batches].add(e.v[decltype(b)::value]); });
+    }
+  }
+
+  /// The block's sum, lanes added as a tree: batches first, then the lanes of the one that is left.
+  XSOFTMAX_INLINE double_pair total() const {
+    lane_sum t = *this;
+    t.template add_halves<batches>();
+    return t.lane_[0].total();
+  }
+
+private:
+  static constexpr std::size_t batches = virtual_lanes<T> / lanes<A, double>;
 
   template <std::size_t Count>
   XSOFTMAX_INLINE void add_halves() {
     if constexpr (Count > 1) {
-      unroll<Count / 2>([&](auto b) XSOFTMAX_LAMBDA {
-        constexpr std::size_t lane = decltype(b)::value;
-        const auto s = two_sum(high_[lane], high_[lane + Count / 2]);
-        high_[lane] = s.sum;
-        low_[lane] = (low_[lane] + low_[lane + Count / 2]) + s.error;
-      });
+      unroll<Count / 2>(
+          [&](auto b) XSOFTMAX_LAMBDA { lane_[decltype(b)::value].merge(lane_[decltype(b)::value + Count / 2]); });
       add_halves<Count / 2>();
     }
   }
 
-  batch<A, double> high_[accumulators];
-  batch<A, double> low_[accumulators];
+  lane_batch<A, T> lane_[batches];
 };
 
 /// The value of a positive double as integer significand * 2^exponent.

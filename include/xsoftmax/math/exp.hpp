@@ -472,7 +472,8 @@ private:
 /// The extended exponential without its rounding: exp((x + low) / T) * 2^(bias - reference) = power * (1 + q), a
 /// precise_term (sum.hpp), for |low| <= ulp(x) / 2. The range is that of extended_exp, terms at its lower end are 0.
 /// Relative error of power * (1 + q), taken exactly: about 0.1 * 2^-24 for float, 2^-53 for double.
-template <class A, class T>
+/// Power as there.
+template <class A, class T, class Power = power_bits<A, T, power_table>>
 class precise_exp {
 public:
   using V = batch<A, T>;
@@ -480,12 +481,15 @@ public:
   using Base = extended_exp<A, T, true>;
 
   XSOFTMAX_INLINE precise_exp(const reduction<A, T>& r, std::int64_t reference)
-      : reduce_(r), power_(octave_bias<T> - reference),
-        lowest_(static_cast<T>(Base::lowest_octave(reference)) * r.ln2_high) {}
+      : precise_exp(r, Power(octave_bias<T> - reference), V(lowest_logit(r, reference))) {}
+
+  /// The same for terms whose power and range are given.
+  XSOFTMAX_INLINE precise_exp(const reduction<A, T>& r, const Power& power, V lowest)
+      : reduce_(r), power_(power), lowest_(lowest) {}
 
   XSOFTMAX_INLINE Term operator()(V x, V low) const {
     V rest;
-    const reduced<A, T> r = reduce_.of_pair(native<A>::max_keeping_nan(x, V(lowest_)), low, rest);
+    const reduced<A, T> r = reduce_.of_pair(native<A>::max_keeping_nan(x, lowest_), low, rest);
     if constexpr (sizeof(T) == 4) {
       rest = native<A>::from_bits(table_rest_(r.k));
     }
@@ -493,7 +497,9 @@ public:
   }
 
   /// Terms are 0 from here down.
-  XSOFTMAX_INLINE T lowest() const { return lowest_; }
+  static XSOFTMAX_INLINE T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
+    return Base::lowest_logit(r, reference);
+  }
 
 private:
   struct nothing {};
@@ -507,9 +513,9 @@ private:
   }
 
   reducer<A, T, true> reduce_;
-  power_bits<A, T, power_table> power_;
+  Power power_;
   decltype(table_rest()) table_rest_ = table_rest();
-  T lowest_;
+  V lowest_;
 };
 
 /// The extended exponential for logits of any size: elements beyond the range of the floating-point reduction are

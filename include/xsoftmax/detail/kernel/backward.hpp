@@ -8,13 +8,16 @@
 //
 // A Formula<A, T> says what differs:
 //   masked                 what an element without weight holds in y
-//   add(lanes, y, dy)      the terms of a chunk join the sum; masked elements add zeros
+//   terms(y, dy)           the terms of a chunk, as lanes take them; those of masked elements are zeros
 //   term(y, dy)            one of them
 //   Formula(S, T)(y, dy)   the gradient of a batch
+//   serves(S)              is S such that the formula does not depend on it otherwise?
+//   formula.of_rows(S)     then, with an S to each lane
 #pragma once
 
 #include <xsoftmax/detail/backward_task.hpp>
 #include <xsoftmax/detail/kernel/access.hpp>
+#include <xsoftmax/detail/kernel/backward_columns.hpp>
 #include <xsoftmax/detail/kernel/row.hpp>
 #include <xsoftmax/detail/signed_sum.hpp>
 
@@ -30,9 +33,10 @@ XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>
   return y;
 }
 
-/// f of floats in double, rounded once at the end.
+/// f of floats and doubles in double, rounded once at the end.
 template <class A, class F>
-XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y) {
+XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y,
+                                          const pack<batch<A, double>, 2>& z) {
   using N = native<A>;
   batch<A, double> x_low;
   batch<A, double> x_high;
@@ -40,7 +44,7 @@ XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, flo
   batch<A, double> y_high;
   N::widen(x, x_low, x_high);
   N::widen(y, y_low, y_high);
-  return N::narrow(f(x_low, y_low), f(x_high, y_high));
+  return N::narrow(f(x_low, y_low, z.v[0]), f(x_high, y_high, z.v[1]));
 }
 
 /// x / T for any T > 0 by two multiplications: the inverse of T as a product of which no part leaves the range.
@@ -96,12 +100,10 @@ public:
   }
 
 private:
-  static XSOFTMAX_INLINE bool finite(double_pair v) { return v.high - v.high == 0 && v.low - v.low == 0; }
-
   XSOFTMAX_INLINE double_pair sum(std::size_t n) const {
     if (n <= block_size<T>) { // the accumulator would give the same pair
       const double_pair block = block_sum(0, n);
-      if (finite(block)) [[likely]] {
+      if (is_finite(block)) [[likely]] {
         return block;
       }
     }
@@ -115,7 +117,7 @@ private:
     for (; first < last; first += block_size<T>) {
       const std::size_t end = last - first > block_size<T> ? first + block_size<T> : last;
       const double_pair block = block_sum(first, end);
-      if (sizeof(T) == 4 || finite(block)) [[likely]] {
+      if (sizeof(T) == 4 || is_finite(block)) [[likely]] {
         total.add(block);
       } else {
         one_by_one(total, first, end);
@@ -131,7 +133,7 @@ private:
     const auto dy = dy_.template block<A>(first, last, dy_room);
     lane_sum<A, T> lanes;
     for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-      Formula::add(lanes, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{}));
+      lanes.add(Formula::terms(load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
     });
     return lanes.total();
   }
@@ -183,6 +185,24 @@ private:
   double temperature_;
 };
 
+/// The rows of a task side by side.
+template <class A, class T, class Formula>
+__attribute__((noinline)) void backward_columns(const backward_arguments& task) noexcept {
+  for_each_strip<T>(
+      task.rows,
+      [&](std::size_t, std::size_t rows, auto y, auto dy, auto dz) XSOFTMAX_LAMBDA {
+        return backward_strip<A, T, Formula, decltype(y), decltype(dy), decltype(dz)>(task, y, dy, dz, rows).run();
+      },
+      [&](std::size_t r) XSOFTMAX_LAMBDA {
+        using In = any_row<T, const void>;
+        using Out = any_row<T, void>;
+        backward_row<A, T, Formula, In, In, Out>(row_of<T>(task.y, r), row_of<T>(task.dy, r), row_of<T>(task.dz, r),
+                                                 task.temperature)
+            .run(task.cols);
+      },
+      task.y, task.dy, task.dz);
+}
+
 /// The rows of a task, by what is nearest at hand.
 template <class A, class T, class Formula>
 XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
@@ -207,6 +227,8 @@ XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
   if (has_plain_rows<T>(task.y, task.cols) && has_plain_rows<T>(task.dy, task.cols) &&
       has_plain_rows<T>(task.dz, task.cols)) {
     each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(m, r); });
+  } else if (are_columns(task.rows, task.y, task.dy, task.dz) && task.temperature != 0) {
+    backward_columns<A, T, Formula>(task);
   } else {
     each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(m, r); });
   }

@@ -1,22 +1,53 @@
 // SPDX-License-Identifier: MIT
 // Rows whose elements lie a stride apart while their neighbours lie side by side: the columns of a row-major matrix. A
-// batch holds one element each of neighbouring rows, and a strip of a few batches goes down the rows together: every
+// batch holds one element each of neighbouring rows, and a strip of many batches goes down the rows together: every
 // load and store is a vector, nothing is moved to other lanes. Each row keeps its own L virtual lanes, so its sum is
 // the same tree as that of a row laid out side by side.
+//
+//   strip   rows side by side, long enough for the processor's own prefetching
+//   chunk   a few batches of them, whose parameters stay in registers during
+//   visit   a few elements of each row
 #pragma once
 
+#include <bit>
 #include <xsoftmax/detail/kernel/row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// Rows of a strip: 1 KiB side by side, so that lines come in runs and pages are looked up less often, while the lanes
-/// of all rows take no more than a first-level cache.
+/// Rows of a strip: 2 KiB side by side. More would look pages up less often, but what is known of all rows must lie on
+/// the stack.
 template <class T>
-inline constexpr std::size_t strip_rows = 1024 / sizeof(T);
+inline constexpr std::size_t strip_rows = 2048 / sizeof(T);
 
 /// Rows that are worked on together.
 template <class A, class T>
 inline constexpr std::size_t strip_chunk = 2 * lanes<A, T>;
+
+/// Elements of each row in a visit: as many lines of as many pages are read in turn, and where the stride is a power of
+/// two, all of them fall into the same few places of a cache.
+inline constexpr std::size_t sum_visit = 8;
+inline constexpr std::size_t walk_visit = 4;
+
+/// Bytes of a matrix that needs no prefetching: it lies in the second-level cache.
+inline constexpr std::size_t cached_bytes = std::size_t{384} << 10;
+
+/// A place in a strip: elements i of the rows from r on.
+struct strip_place {
+  std::size_t i;
+  std::size_t r;
+};
+
+/// What a sum asks memory for while it sees to the elements of a visit from row r on: the same elements of rows further
+/// on, then those of the next visit, `next` elements further on. Relative to the element.
+template <class T>
+XSOFTMAX_INLINE strip_place ahead_in_visit(std::size_t r, std::size_t rows, std::size_t next) {
+  constexpr std::size_t distance = 1024 / sizeof(T);
+  const std::size_t ahead = r + (distance < rows ? distance : rows);
+  return ahead < rows ? strip_place{0, ahead} : strip_place{next, ahead - rows};
+}
+
+/// What other passes ask for: so many elements ahead.
+inline constexpr std::size_t walk_ahead = 24;
 
 /// So many rows fill batches.
 template <class A, class T>
@@ -30,109 +61,238 @@ XSOFTMAX_INLINE void for_each_strip_chunk(std::size_t rows, Body&& body) {
   for_each_chunk<strip_chunk<A, T>, lanes<A, T>>(0, rows, body);
 }
 
-/// The sums of one block of each row of a strip.
+/// One matrix of a task: where the rows of a strip begin, and how to reach their other elements.
+template <class Row>
+struct strip_matrix {
+  Row front;
+  std::ptrdiff_t stride;
+  std::size_t cols;
+  bool prefetches; ///< is it too large for a second-level cache?
+
+  /// Elements i of all rows.
+  XSOFTMAX_INLINE Row at(std::size_t i) const { return front.from(static_cast<std::ptrdiff_t>(i) * stride); }
+
+  /// Asks for element i of a chunk of rows from r on, if there is one: a stride of pages hides it from the processor.
+  template <class A, class T, bool Write = false>
+  XSOFTMAX_INLINE void prefetch(strip_place place) const {
+    const auto [i, r] = place;
+    if (prefetches && i < cols) {
+      const auto* const line =
+          static_cast<const char*>(static_cast<const void*>(at(i).from(static_cast<std::ptrdiff_t>(r)).data));
+      for (std::size_t b = 0; b < strip_chunk<A, T> * sizeof(T); b += 64) {
+        __builtin_prefetch(line + b, Write, 2);
+      }
+    }
+  }
+};
+
+template <class T, class Row, class Void>
+XSOFTMAX_INLINE strip_matrix<Row> matrix_of(Row front, const elements<Void>& m, std::size_t rows, std::size_t cols) {
+  return {front, m.col_stride, cols, rows * cols * sizeof(T) > cached_bytes};
+}
+
+/// The number whose `bits` binary digits are those of k from right to left.
+XSOFTMAX_INLINE std::size_t reversed(std::size_t k, int bits) {
+  std::size_t reversed = 0;
+  for (int b = 0; b < bits; ++b) {
+    reversed |= (k >> b & 1) << (bits - 1 - b);
+  }
+  return reversed;
+}
+
+/// The sums of one block of each row of a strip. Lanes are summed one after the other, in an order that lets the tree
+/// grow along: there are never more partial sums than the tree has levels.
 template <class A, class T>
 class column_sum {
 public:
-  /// rows: how many there are
-  XSOFTMAX_INLINE void clear(std::size_t rows) {
-    const std::size_t end = whole_batches<A, T>(rows);
-    for (std::size_t l = 0; l < virtual_lanes<T>; ++l) {
-      for (std::size_t r = 0; r < end; r += lanes<A, double>) {
-        native<A>::store(high_[l] + r, D(0.0));
-        if constexpr (compensated) {
-          native<A>::store(low_[l] + r, D(0.0));
-        }
-      }
-    }
-  }
-
-  /// Adds to lane l of the rows from r on an element each; in float a pair of elements, added already.
-  template <std::size_t N>
-  XSOFTMAX_INLINE void add(std::size_t l, std::size_t r, const pack<batch<A, T>, N>& e) {
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-      double* const high = high_[l] + r + decltype(b)::value * lanes<A, T>;
-      if constexpr (compensated) {
-        double* const low = low_[l] + r + decltype(b)::value * lanes<A, T>;
-        const auto s = two_sum(native<A>::load(high), e.v[decltype(b)::value]);
-        native<A>::store(high, s.sum);
-        native<A>::store(low, native<A>::load(low) + s.error);
-      } else {
-        D lower;
-        D upper;
-        native<A>::widen(e.v[decltype(b)::value], lower, upper);
-        native<A>::store(high, native<A>::load(high) + lower);
-        native<A>::store(high + lanes<A, double>, native<A>::load(high + lanes<A, double>) + upper);
-      }
-    });
-  }
-
-  /// Adds the lanes as a tree. To be called once; then total(r) is the sum of row r.
-  XSOFTMAX_INLINE void finish(std::size_t rows) {
-    for (std::size_t half = virtual_lanes<T> / 2; half != 0; half /= 2) {
-      for (std::size_t l = 0; l < half; ++l) {
-        for (std::size_t r = 0; r < rows; r += lanes<A, double>) {
-          const D a = native<A>::load(high_[l] + r);
-          const D b = native<A>::load(high_[l + half] + r);
-          if constexpr (compensated) {
-            const auto s = two_sum(a, b);
-            native<A>::store(high_[l] + r, s.sum);
-            native<A>::store(low_[l] + r,
-                             (native<A>::load(low_[l] + r) + native<A>::load(low_[l + half] + r)) + s.error);
-          } else {
-            native<A>::store(high_[l] + r, a + b);
+  /// Sums the elements [first, last), at most a block, of `rows` rows. body(r, extent, add) sees to the rows from r on:
+  /// it calls add(element) once, and element(i, ahead) gives their elements i; elements `ahead` come some time later.
+  template <class Body>
+  XSOFTMAX_INLINE void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
+    constexpr std::size_t step = sum_visit * L;
+    for (std::size_t k = 0; k < L; ++k) {
+      const auto level = static_cast<std::size_t>(__builtin_popcountll(k));
+      const std::size_t front = first + reversed(k, levels - 1);
+      std::size_t i = front;
+      do { // once at least: a lane without elements is 0
+        const bool is_last = i + step >= last;
+        const std::size_t end = is_last ? last : i + step;
+        const std::size_t next = (is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : last : i + step) - i;
+        // Then the tree's branches are complete that this lane completes.
+        const int merges = is_last ? __builtin_ctzll(~k) : 0;
+        for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+          lane_pack<decltype(extent)::padded> lanes;
+          if (i != front) {
+            load(lanes, level, r);
           }
-        }
-      }
+          const strip_place ahead = ahead_in_visit<T>(r, rows, next);
+          body(r, extent, [&](auto&& element) XSOFTMAX_LAMBDA {
+            for (std::size_t j = i; j < end; j += 2 * L) {
+              add_two(lanes, j, end, [&](std::size_t at) XSOFTMAX_LAMBDA {
+                return element(at, strip_place{at + ahead.i, ahead.r});
+              });
+            }
+          });
+          for (int m = 1; m <= merges; ++m) {
+            lane_pack<decltype(extent)::padded> other;
+            load(other, level - static_cast<std::size_t>(m), r);
+            unroll<decltype(lanes)::size>(
+                [&](auto b) XSOFTMAX_LAMBDA { lanes.v[decltype(b)::value].merge(other.v[decltype(b)::value]); });
+          }
+          store(lanes, level - static_cast<std::size_t>(merges), r);
+        });
+        i += step;
+      } while (i < last);
     }
   }
 
+  /// The sum of row r.
   XSOFTMAX_INLINE double_pair total(std::size_t r) const {
-    if constexpr (compensated) {
-      const double sum = high_[0][r] + low_[0][r];
-      return rounded_pair(sum, low_[0][r] - (sum - high_[0][r]));
+    if constexpr (parts == 2) {
+      return add_lanes<native<A>>(part_[0][0][r], part_[0][1][r]);
     } else {
-      return {high_[0][r], 0.0};
+      return {part_[0][0][r], 0.0};
     }
   }
 
 private:
-  using D = batch<A, double>;
-  static constexpr bool compensated = sizeof(T) == 8;
+  using Lane = lane_batch<A, T>;
+  static constexpr std::size_t L = virtual_lanes<T>;
+  static constexpr std::size_t parts = Lane::parts;
+  static constexpr int levels = std::bit_width(L); // of the tree
 
-  alignas(64) double high_[virtual_lanes<T>][strip_rows<T>];
-  alignas(64) double low_[compensated ? virtual_lanes<T> : 1][compensated ? strip_rows<T> : 1];
-};
+  /// One lane of some rows.
+  template <std::size_t Rows>
+  using lane_pack = pack<Lane, Rows / lanes<A, double>>;
 
-/// Sums the elements [first, last), at most a block, of each row of a strip: element(i, r, extent) gives those of
-/// number i of the rows from r on.
-template <class A, class T, class Element>
-XSOFTMAX_INLINE void sum_strip(column_sum<A, T>& sum, std::size_t first, std::size_t last, std::size_t rows,
-                               Element&& element) {
-  constexpr std::size_t L = virtual_lanes<T>;
-  sum.clear(rows);
-  for (std::size_t group = first; group < last; group += 2 * L) {
-    const std::size_t end = last - group < 2 * L ? last : group + 2 * L;
-    const std::size_t upper = end - group < L ? end : group + L;
-    for (std::size_t i = group; i < upper; ++i) {
-      const bool has_next = i + L < end;
-      for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-        auto e = element(i, r, extent);
-        if (has_next) {
-          const auto next = element(i + L, r, extent);
-          if constexpr (sizeof(T) == 4) { // two neighbours of a lane are added first
-            unroll<decltype(e)::size>([&](auto b)
-                                          XSOFTMAX_LAMBDA { e.v[decltype(b)::value] += next.v[decltype(b)::value]; });
-          } else {
-            sum.add(i - group, r, e);
-            e = next;
-          }
-        }
-        sum.add(i - group, r, e);
+  /// Element j of a lane enters it, and its neighbour, if that comes before `end`.
+  template <class Lanes, class Element>
+  static XSOFTMAX_INLINE void add_two(Lanes& lanes, std::size_t j, std::size_t end, Element&& element) {
+    const auto e = element(j);
+    using Batch = std::remove_cvref_t<decltype(e.v[0])>;
+    if constexpr (enters_in_pairs<A, Batch>) {
+      auto neighbour = map([](const Batch& x) XSOFTMAX_LAMBDA { return absent_neighbour<A>(x); }, e);
+      if (j + L < end) {
+        neighbour = element(j + L);
+      }
+      unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
+        const auto both = neighbours<A>(e.v[decltype(b)::value], neighbour.v[decltype(b)::value]);
+        lanes.v[2 * decltype(b)::value].add(both.v[0]);
+        lanes.v[2 * decltype(b)::value + 1].add(both.v[1]);
       });
+    } else {
+      add(lanes, e);
+      if (j + L < end) {
+        add(lanes, element(j + L));
+      }
     }
   }
-  sum.finish(rows);
+
+  template <class E, std::size_t N>
+  static XSOFTMAX_INLINE void add(pack<Lane, N>& lanes, const pack<E, N>& e) {
+    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { lanes.v[decltype(b)::value].add(e.v[decltype(b)::value]); });
+  }
+
+  template <class Lanes>
+  XSOFTMAX_INLINE void load(Lanes& x, std::size_t level, std::size_t r) const {
+    unroll<Lanes::size>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
+      x.v[decltype(b)::value].load([&](std::size_t part) XSOFTMAX_LAMBDA { return part_[level][part] + r + at; });
+    });
+  }
+
+  template <class Lanes>
+  XSOFTMAX_INLINE void store(const Lanes& x, std::size_t level, std::size_t r) {
+    unroll<Lanes::size>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
+      x.v[decltype(b)::value].store([&](std::size_t part) XSOFTMAX_LAMBDA { return part_[level][part] + r + at; });
+    });
+  }
+
+  alignas(64) double part_[levels][parts][strip_rows<T>];
+};
+
+/// body(r, extent, each) over the rows of a strip, visit by visit of the elements [first, last): it calls each(f), and
+/// f(i, ahead) sees to elements i of the rows from r on; what lies at `ahead` comes some time later.
+template <class A, class T, std::size_t Visit = walk_visit, class Body>
+XSOFTMAX_INLINE void walk_strip(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
+  for (std::size_t i = first; i < last; i += Visit) {
+    const std::size_t end = last - i < Visit ? last : i + Visit;
+    for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+      body(r, extent, [&](auto&& f) XSOFTMAX_LAMBDA {
+        for (std::size_t j = i; j < end; ++j) {
+          f(j, strip_place{j + walk_ahead, r});
+        }
+      });
+    });
+  }
+}
+
+/// The largest of the elements [first, last) of each row of a strip, NaN passed over, in m.
+template <class A, class T, class In>
+XSOFTMAX_INLINE void column_maxima(T* m, const strip_matrix<In>& z, std::size_t first, std::size_t last,
+                                   std::size_t rows) {
+  const std::size_t end = whole_batches<A, T>(rows);
+  for (std::size_t r = 0; r < end; ++r) {
+    m[r] = -infinity<T>;
+  }
+  walk_strip<A, T>(first, last, rows, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+    const contiguous_row<T> largest{m + r};
+    constexpr full_chunk<decltype(extent)::padded> all;
+    auto x = load_chunk<A, T>(largest, 0, all, T{});
+    each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+      z.template prefetch<A, T>(ahead);
+      x = map([](batch<A, T> v, batch<A, T> so_far) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(v, so_far); },
+              load_chunk<A, T>(z.at(i), r, extent, -infinity<T>), x);
+    });
+    store_chunk<A, false, T>(largest, 0, all, x);
+  });
+}
+
+/// Batches of T for `Rows` rows from r on, from what is known of each row of a strip.
+template <class A, std::size_t Rows, class T>
+XSOFTMAX_INLINE auto known(const T* of_row, std::size_t r) {
+  return load_chunk<A, T>(contiguous_row<const T>{of_row + r}, 0, full_chunk<Rows>{}, T{});
+}
+
+/// Do the rows of all matrices lie side by side, element by element?
+template <class... Void>
+XSOFTMAX_INLINE bool are_columns(std::size_t rows, const elements<Void>&... m) {
+  return rows > 1 && ((m.row_stride == 1) && ...);
+}
+
+/// Rows of T from number `first` on, side by side: their first elements.
+template <class T, class Void>
+XSOFTMAX_INLINE auto columns_of(const elements<Void>& m, std::size_t first) {
+  using Element = std::conditional_t<std::is_const_v<Void>, const T, T>;
+  return contiguous_row<Element>{static_cast<Element*>(m.data) + first};
+}
+
+/// The same of any format.
+template <class Void>
+XSOFTMAX_INLINE formatted_row<Void> formatted_columns_of(const elements<Void>& m, std::size_t first) {
+  return formatted_row<Void>{m.data, m.format}.from(static_cast<std::ptrdiff_t>(first));
+}
+
+/// Strip by strip: run(first, rows, columns...), columns being the strip's in each matrix; where it returns false,
+/// run_row(r) for each of its rows.
+template <class T, class Run, class Row, class... Void>
+XSOFTMAX_INLINE void for_each_strip(std::size_t rows, Run&& run, Row&& run_row, const elements<Void>&... m) {
+  for (std::size_t first = 0; first < rows; first += strip_rows<T>) {
+    const std::size_t count = rows - first < strip_rows<T> ? rows - first : strip_rows<T>;
+    bool done;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      done = ((m.format == storage_format::native) && ...) ? run(first, count, columns_of<T>(m, first)...)
+                                                           : run(first, count, formatted_columns_of(m, first)...);
+    } else {
+      done = run(first, count, columns_of<T>(m, first)...);
+    }
+    if (!done) {
+      for (std::size_t r = first; r < first + count; ++r) {
+        run_row(r);
+      }
+    }
+  }
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

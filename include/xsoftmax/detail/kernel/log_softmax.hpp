@@ -7,67 +7,10 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/access.hpp>
-#include <xsoftmax/detail/kernel/others.hpp>
-#include <xsoftmax/detail/log_softmax_task.hpp>
+#include <xsoftmax/detail/kernel/log_probability.hpp>
+#include <xsoftmax/detail/kernel/log_softmax_columns.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
-
-/// The last pass on a batch: double, and float at temperatures near the ends of the range of double.
-template <class A, class T>
-class log_probability {
-public:
-  using D = batch<A, double>;
-
-  XSOFTMAX_INLINE log_probability(double largest, double temperature, double_pair log_sum)
-      : quotient_(largest, temperature), log_sum_(log_sum) {}
-
-  XSOFTMAX_INLINE batch<A, T> operator()(batch<A, T> z) const {
-    if constexpr (sizeof(T) == 4) {
-      D low;
-      D high;
-      native<A>::widen(z, low, high);
-      return native<A>::narrow(of(low), of(high));
-    } else {
-      return of(z);
-    }
-  }
-
-private:
-  XSOFTMAX_INLINE D of(D z) const {
-    const auto q = quotient_(z);
-    const auto y = two_sum(q.sum, D(-log_sum_.high));
-    const D rest = y.error + (q.error - D(log_sum_.low));
-    return y.sum + native<A>::zero_where_equal(y.sum, D(-infinity<double>), rest);
-  }
-
-  gap_quotient<A> quotient_;
-  double_pair log_sum_;
-};
-
-/// The last pass on a batch of float: everything in double, rounded once.
-template <class A>
-class usual_log_probability {
-public:
-  using F = batch<A, float>;
-  using D = batch<A, double>;
-
-  /// temperature in [2^-900, 2^900]
-  XSOFTMAX_INLINE usual_log_probability(double largest, double temperature, double_pair log_sum)
-      : largest_(largest), inverse_(1.0 / temperature), minus_log_sum_(-log_sum.high) {}
-
-  XSOFTMAX_INLINE F operator()(F z) const {
-    D low;
-    D high;
-    native<A>::widen(z, low, high);
-    return native<A>::narrow(native<A>::multiply_add(low - largest_, inverse_, minus_log_sum_),
-                             native<A>::multiply_add(high - largest_, inverse_, minus_log_sum_));
-  }
-
-private:
-  D largest_;
-  D inverse_;
-  D minus_log_sum_;
-};
 
 /// One row. In and Out as access.hpp has them. The passes work on ranges [first, last) that begin at a multiple of the
 /// block size; `others` merges.
@@ -114,7 +57,7 @@ public:
       if (summary.nan || m == infinity<T>) {
         write_value(not_a_number<T>);
       } else if (m == -infinity<T>) {
-        write_value(masked_value());
+        write_value(masked_logarithm(task_));
       } else {
         finish(m, scaled(sum.rest, 0), sum.count);
       }
@@ -143,20 +86,20 @@ public:
     for (; first < last; first = block_end(first, last)) {
       typename In::buffer room;
       const std::size_t end = block_end(first, last);
-      terms.add(all, terms.block(z_.template block<A>(first, end, room), end - first));
+      all.add(terms.block(z_.template block<A>(first, end, room), end - first));
     }
     return all;
   }
 
   /// y over [first, last), given the row's M and L.
-  __attribute__((noinline)) void write(std::size_t first, std::size_t last, double largest, double_pair log_sum) const {
+  __attribute__((noinline)) void write(std::size_t first, std::size_t last, const log_denominator& row) const {
     if constexpr (sizeof(T) == 4) {
       if (task_.temperature >= 0x1p-900 && task_.temperature <= 0x1p900) [[likely]] {
-        transform_pieces(usual_log_probability<A>(largest, task_.temperature, log_sum), first, last);
+        transform_pieces(usual_log_probability<A>(row, task_.temperature), first, last);
         return;
       }
     }
-    transform_pieces(log_probability<A, T>(largest, task_.temperature, log_sum), first, last);
+    transform_pieces(log_probability<A, T>(row, task_.temperature), first, last);
   }
 
 private:
@@ -197,40 +140,8 @@ private:
       write_value(not_a_number<T>);
       return;
     }
-    double largest = static_cast<double>(m);
-    double whole = static_cast<double>(count);
-    if (task_.sink != -infinity<double>) [[unlikely]] {
-      add_sink(largest, whole, rest);
-    }
-    using D = batch<A, double>;
-    const auto log_sum = math::log_of_sum<A>(D(whole), D(rest.high), D(rest.low));
-    write(0, task_.cols, largest, {log_sum.sum.get(0), log_sum.error.get(0)});
-  }
-
-  /// The sink joins the sum; if it is above the maximum, it becomes what the sum is relative to.
-  XSOFTMAX_NOINLINE void add_sink(double& largest, double& whole, double_pair& rest) const {
-    using N = native<A>;
-    using D = batch<A, double>;
-    const bool below = task_.sink <= largest;
-    const double base = below ? largest : task_.sink;
-    const double_pair e =
-        scaled(gap_quotient<A>(base, task_.temperature).exp(below ? task_.sink : largest), -math::octave_bias<double>);
-    if (below) {
-      rest = sum_of(rest, e);
-    } else {
-      const double_pair all = sum_of({whole, 0.0}, rest);
-      const double high = all.high * e.high;
-      const double lost = N::fused_multiply_add(D(all.high), D(e.high), D(-high)).get(0);
-      rest = sum_of({high, 0.0}, {lost, N::multiply_add(D(all.low), D(e.high), D(all.high) * D(e.low)).get(0)});
-      whole = 1.0;
-    }
-    largest = base;
-  }
-
-  static XSOFTMAX_INLINE double_pair sum_of(double_pair a, double_pair b) {
-    const auto sum = two_sum(a.high, b.high);
-    const auto pair = two_sum(sum.sum, sum.error + (a.low + b.low));
-    return {pair.sum, pair.error};
+    const denominator_of_row<A> denominator(task_.sink, task_.temperature);
+    write(0, task_.cols, denominator(static_cast<double>(m), rest, count));
   }
 
   XSOFTMAX_NOINLINE bool has_nan() const {
@@ -243,13 +154,7 @@ private:
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_NOINLINE T masked() const { return has_nan() ? not_a_number<T> : masked_value(); }
-
-  /// What a row of only -inf gives.
-  XSOFTMAX_INLINE T masked_value() const {
-    const bool zero = task_.masked_row == masked_row_policy::zero || task_.sink != -infinity<double>;
-    return zero ? -infinity<T> : not_a_number<T>;
-  }
+  XSOFTMAX_NOINLINE T masked() const { return has_nan() ? not_a_number<T> : masked_logarithm(task_); }
 
   XSOFTMAX_NOINLINE void write_value(T value) const {
     transform_pieces([&](batch<A, T>) XSOFTMAX_LAMBDA { return batch<A, T>(value); }, 0, task_.cols);
@@ -293,12 +198,31 @@ struct log_softmax {
     }
     if (has_plain_rows<T>(task.z, task.cols) && has_plain_rows<T>(task.y, task.cols)) {
       rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(matrix, r); });
+    } else if (are_columns(task.rows, task.z, task.y) && task.temperature != 0.0) {
+      columns(task);
     } else {
       rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(matrix, r); });
     }
   }
 
 private:
+  static __attribute__((noinline)) void columns(const log_softmax_task<T>& task) noexcept {
+    const auto reduction = math::make_reduction<A, T>(task.temperature);
+    for_each_strip<T>(
+        task.rows,
+        [&](std::size_t, std::size_t rows, auto z, auto y) XSOFTMAX_LAMBDA {
+          return log_softmax_strip<A, T, decltype(z), decltype(y)>(task, reduction, z, y, rows).run();
+        },
+        [&](std::size_t r) XSOFTMAX_LAMBDA {
+          const auto z = row_of<T>(task.z, r);
+          const auto y = row_of<T>(task.y, r);
+          log_softmax_row<A, T, std::remove_const_t<decltype(z)>, std::remove_const_t<decltype(y)>>(task, reduction, z,
+                                                                                                    y)
+              .run();
+        },
+        task.z, task.y);
+  }
+
   template <class Access>
   static __attribute__((noinline)) void rows(const log_softmax_task<T>& task, Access access) noexcept {
     using In = decltype(access(task.z, 0));

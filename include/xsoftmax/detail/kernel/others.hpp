@@ -32,21 +32,28 @@ class gap_quotient {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE gap_quotient(double m, double temperature) {
+  XSOFTMAX_INLINE gap_quotient(D m, double temperature) {
     const decoded t = decode(temperature);
     const std::int64_t octave = t.exponent + 63 - __builtin_clzll(t.significand);
     before_ = power_of_two(octave > 500 ? 500 - octave : octave < -500 ? 0 : -2);
     after_ = power_of_two(octave < -500 ? -500 - octave : 0);
     const D scaled(temperature * after_ * before_);
-    m_ = m * before_;
+    minus_m_ = negated(m * D(before_));
     const D inverse = D(1.0) / scaled;
     inverse_high_ = inverse;
     inverse_low_ = native<A>::fused_multiply_add(D(0.0) - inverse, scaled, D(1.0)) * inverse;
   }
 
+  /// The same for another m.
+  XSOFTMAX_INLINE gap_quotient below(D m) const {
+    gap_quotient other = *this;
+    other.minus_m_ = negated(m * D(before_));
+    return other;
+  }
+
   XSOFTMAX_INLINE two_sum_result<D> operator()(D z) const {
     using N = native<A>;
-    const auto gap = two_sum(z * D(before_), D(-m_)); // products by powers of two: no harm if they are contracted
+    const auto gap = two_sum(z * D(before_), minus_m_); // products by powers of two: no harm if they are contracted
     const D high = gap.sum * D(after_);
     const D low = gap.error * D(after_);
     const D q = high * inverse_high_;
@@ -66,7 +73,7 @@ public:
 private:
   double before_;
   double after_;
-  double m_;
+  D minus_m_;
   D inverse_high_;
   D inverse_low_;
 };
@@ -88,6 +95,12 @@ XSOFTMAX_INLINE double_pair scaled(const exact_sum& sum, std::int64_t shift) {
   return sum.empty() ? double_pair{0.0, 0.0} : scaled(sum.value(sum.octave()), sum.octave() + shift);
 }
 
+/// The sum over a block, and how many of its elements equal m.
+struct others_block {
+  double_pair sum;
+  std::uint64_t count;
+};
+
 /// c and R of a row or of a part of one; parts merge in any order.
 template <class T>
 struct others_sum {
@@ -100,12 +113,16 @@ struct others_sum {
     count += other.count;
     finite = finite && other.finite;
   }
-};
 
-/// The sum over a block, and how many of its elements equal m.
-struct others_block {
-  double_pair sum;
-  std::uint64_t count;
+  /// A block's part, relative to 2^-bias.
+  XSOFTMAX_INLINE void add(const others_block& block) {
+    if (block.sum.high - block.sum.high == 0) {
+      rest.add(block.sum, -math::octave_bias<T>);
+    } else {
+      finite = false;
+    }
+    count += block.count;
+  }
 };
 
 /// The lanes of v added.
@@ -120,6 +137,14 @@ XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
   return static_cast<std::uint64_t>(count);
 }
 
+/// The term e of x, 0 where x equals m: that is counted instead.
+template <class A, class V, class I>
+XSOFTMAX_INLINE precise_term<V> counted_apart(precise_term<V> e, V x, V m, I& count) {
+  e.power = native<A>::zero_where_equal(x, m, e.power);
+  count = native<A>::count_equal(x, m, count);
+  return e;
+}
+
 /// Precise terms of n elements, at most a block, that are not equal to m; NaN if one is.
 template <class A, class T, class Term>
 XSOFTMAX_INLINE others_block sum_others(const Term& term, contiguous_row<const T> z, std::size_t n, T m) {
@@ -127,54 +152,57 @@ XSOFTMAX_INLINE others_block sum_others(const Term& term, contiguous_row<const T
   lane_sum<A, T> sum;
   batch<A, bits_t<T>> count(0);
   for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    sum.add(map(
-        [&](V x) XSOFTMAX_LAMBDA {
-          precise_term<V> e = term(x);
-          e.power = native<A>::zero_where_equal(x, V(m), e.power);
-          count = native<A>::count_equal(x, V(m), count);
-          return e;
-        },
-        load_chunk<A, T>(z, i, extent, -infinity<T>)));
+    sum.add(map([&](V x) XSOFTMAX_LAMBDA { return counted_apart<A>(term(x), x, V(m), count); },
+                load_chunk<A, T>(z, i, extent, -infinity<T>)));
   });
   return {sum.total(), add_counts<A, bits_t<T>>(count)};
 }
 
-/// The terms of a row with finite maximum m, relative to 1. Those below about exp(-110) (double: exp(-753)) are 0.
+/// The terms of logits by the maximum m of their row, which may be each lane's own, relative to 1. Those below about
+/// exp(-110) (double: exp(-753)) are 0.
 template <class A, class T>
-class others_of_maximum {
+class term_below_maximum {
 public:
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE others_of_maximum(const math::reduction<A, T>& reduction, double temperature, T m)
-      : term_(reduction, 0), gap_(static_cast<double>(m), temperature), m_(m) {
-    const T range = -term_.lowest();
-    // Below the floor a term is 0. A maximum that is too large for the floor to be near has no neighbours that count.
-    constexpr T digits = sizeof(T) == 4 ? static_cast<T>(0x1p25) : static_cast<T>(0x1p54);
-    floor_ = m - 8 * range;
-    regular_ = reduction.usable && m <= digits * range && m >= -digits * range;
-  }
+  XSOFTMAX_INLINE term_below_maximum(const math::reduction<A, T>& reduction, V m)
+      : term_(reduction, 0), minus_m_(negated(m)), floor_(m - V(8 * range(reduction))) {}
 
   XSOFTMAX_INLINE precise_term<V> operator()(V x) const {
-    const auto gap = two_sum(native<A>::max_keeping_nan(x, V(floor_)), V(-m_));
+    const auto gap = two_sum(native<A>::max_keeping_nan(x, floor_), minus_m_);
     return term_(gap.sum, gap.error);
   }
+
+  /// Is this maximum finite and so near to 0 that the floor, below which a term is 0, is no neighbour of it?
+  static XSOFTMAX_INLINE bool serves(const math::reduction<A, T>& reduction, T m) {
+    constexpr T digits = sizeof(T) == 4 ? static_cast<T>(0x1p25) : static_cast<T>(0x1p54);
+    return reduction.usable && m <= digits * range(reduction) && m >= -digits * range(reduction);
+  }
+
+private:
+  using Term = math::precise_exp<A, T>;
+
+  static XSOFTMAX_INLINE T range(const math::reduction<A, T>& reduction) { return -Term::lowest_logit(reduction, 0); }
+
+  Term term_;
+  V minus_m_;
+  V floor_;
+};
+
+/// The terms of a row with finite maximum m.
+template <class A, class T>
+class others_of_maximum {
+public:
+  XSOFTMAX_INLINE others_of_maximum(const math::reduction<A, T>& reduction, double temperature, T m)
+      : term_(reduction, batch<A, T>(m)), gap_(batch<A, double>(static_cast<double>(m)), temperature), m_(m),
+        regular_(term_below_maximum<A, T>::serves(reduction, m)) {}
 
   /// Of n elements, at most a block, relative to 2^-bias.
   __attribute__((noinline)) others_block block(contiguous_row<const T> z, std::size_t n) const {
     if (!regular_) [[unlikely]] {
       return irregular_block(z, n);
     }
-    return sum_others<A, T>(*this, z, n, m_);
-  }
-
-  /// A block's part of the row's.
-  static XSOFTMAX_INLINE void add(others_sum<T>& all, const others_block& block) {
-    if (block.sum.high - block.sum.high == 0) {
-      all.rest.add(block.sum, -math::octave_bias<T>);
-    } else {
-      all.finite = false;
-    }
-    all.count += block.count;
+    return sum_others<A, T>(term_, z, n, m_);
   }
 
 private:
@@ -196,10 +224,9 @@ private:
     return {scaled(sum, math::octave_bias<T>), count};
   }
 
-  math::precise_exp<A, T> term_;
+  term_below_maximum<A, T> term_;
   gap_quotient<A> gap_;
   T m_;
-  T floor_;
   bool regular_;
 };
 

@@ -294,7 +294,7 @@ private:
       rows<true>(task, math::make_reduction<A, T>(task.temperature), plain_access);
     } else if (task.z.col_stride == 1 && task.p.col_stride == 1 && task.temperature == 1.0) {
       formatted_rows(task);
-    } else if (are_columns(task)) {
+    } else if (are_columns(task.rows, task.z, task.p)) {
       columns(task, math::make_reduction<A, T>(task.temperature));
     } else {
       rows<true>(task, math::make_reduction<A, T>(task.temperature), any_access);

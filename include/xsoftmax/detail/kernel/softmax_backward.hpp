@@ -18,26 +18,36 @@ public:
   static constexpr float masked = 0;
 
   template <std::size_t N>
-  static XSOFTMAX_INLINE void add(lane_sum<A, float>& sum, const pack<F, N>& p, const pack<F, N>& dp) {
+  static XSOFTMAX_INLINE auto terms(const pack<F, N>& p, const pack<F, N>& dp) {
     const auto gradient =
         map([](F y, F dy) XSOFTMAX_LAMBDA { return native<A>::zero_where_equal(y, F(0.0f), dy); }, p, dp);
     // Contraction with the addition that follows changes nothing: the product is exact.
-    sum.add(map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, widened<A>(p), widened<A>(gradient)));
+    return map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, widened<A>(p), widened<A>(gradient));
   }
 
   static XSOFTMAX_INLINE double_pair term(float p, float dp) {
     return {static_cast<double>(p) * static_cast<double>(dp), 0.0};
   }
 
-  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) : dot_(dot.high), divided_(temperature) {}
+  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature)
+      : dot_{{D(dot.high), D(dot.high)}}, divided_(temperature) {}
+
+  /// The same for other rows, a lane each, whose S is one that serves.
+  XSOFTMAX_INLINE softmax_gradient of_rows(const pack<D, 2>& dot, const pack<D, 2>&) const {
+    softmax_gradient other = *this;
+    other.dot_ = dot;
+    return other;
+  }
+
+  static XSOFTMAX_INLINE bool serves(double_pair dot) { return dot.high - dot.high == 0; }
 
   XSOFTMAX_INLINE F operator()(F p, F dp) const {
-    const F dz = in_double<A>([&](D y, D dy) XSOFTMAX_LAMBDA { return divided_(y * (dy - dot_)); }, p, dp);
+    const F dz = in_double<A>([&](D y, D dy, D dot) XSOFTMAX_LAMBDA { return divided_(y * (dy - dot)); }, p, dp, dot_);
     return native<A>::zero_where_equal(p, F(0.0f), dz);
   }
 
 private:
-  D dot_;
+  pack<D, 2> dot_;
   divided_by<A> divided_;
 };
 
@@ -50,15 +60,15 @@ public:
   static constexpr double masked = 0;
 
   template <std::size_t Size>
-  static XSOFTMAX_INLINE void add(lane_sum<A, double>& sum, const pack<D, Size>& p, const pack<D, Size>& dp) {
+  static XSOFTMAX_INLINE auto terms(const pack<D, Size>& p, const pack<D, Size>& dp) {
     const auto gradient = map([](D y, D dy) XSOFTMAX_LAMBDA { return N::zero_where_equal(y, D(0.0), dy); }, p, dp);
     const auto product = map([](D y, D dy) XSOFTMAX_LAMBDA { return uncontracted(y * dy); }, p, gradient);
-    pack<D, Size> rest;
+    pack<addend<D>, Size> terms;
     unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
-      rest.v[at] = error_of(p.v[at], gradient.v[at], product.v[at]);
+      terms.v[at] = {product.v[at], error_of(p.v[at], gradient.v[at], product.v[at])};
     });
-    sum.add(product, rest);
+    return terms;
   }
 
   static XSOFTMAX_INLINE double_pair term(double p, double dp) {
@@ -88,7 +98,7 @@ public:
   XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) {
     // Near the end of the range dp - S could overflow where dz does not; a temperature near the other end could make
     // p / T overflow.
-    const double down = dot.high < 0x1p969 && dot.high > -0x1p969 ? 1.0 : 0x1p-2;
+    const double down = serves(dot) ? 1.0 : 0x1p-2;
     const double up = temperature < 0x1p-1000 ? 0x1p100 : 1.0;
     exact_ = dot.high - dot.high == 0;
     order_ = temperature == 1 ? order::none : temperature < 1 ? order::first : order::last;
@@ -98,6 +108,17 @@ public:
     temperature_ = D(temperature * up);
     unscale_ = D(up / down);
   }
+
+  /// The same for other rows, a lane each, whose S is one that serves.
+  XSOFTMAX_INLINE softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
+    softmax_gradient other = *this;
+    other.minus_high_ = negated(dot_high.v[0]);
+    other.minus_low_ = negated(dot_low.v[0]);
+    return other;
+  }
+
+  /// Is S so far from the end of the range that nothing must be scaled?
+  static XSOFTMAX_INLINE bool serves(double_pair dot) { return dot.high < 0x1p969 && dot.high > -0x1p969; }
 
   XSOFTMAX_INLINE D operator()(D p, D dp) const {
     const auto difference = two_sum(dp * scale_, minus_high_);

@@ -60,9 +60,6 @@ private:
   static constexpr std::size_t stored_bytes =
       sizeof(T) == 4 && native<A>::fused ? std::size_t{3} << 20 : std::numeric_limits<std::size_t>::max();
 
-  /// Of a matrix that needs no prefetching: it lies in the second-level cache.
-  static constexpr std::size_t cached_bytes = std::size_t{384} << 10;
-
   /// Of a matrix whose last pass goes past the caches.
   static constexpr std::size_t streamed_bytes = std::size_t{8} << 20;
 
@@ -119,53 +116,20 @@ private:
     reciprocal_low_[r] = inverse.low;
   }
 
-  /// What the loops read, copied to where no store can reach it: the compiler keeps it in registers.
-  struct access {
-    In z;
-    Out p;
-    std::ptrdiff_t z_stride;
-    std::ptrdiff_t p_stride;
-    std::size_t cols;
-    std::size_t rows;
-    bool prefetches; ///< is the matrix larger than a second-level cache?
-    math::reduction<A, T> reduction;
+  template <class Row, class Void>
+  XSOFTMAX_INLINE strip_matrix<Row> matrix(Row front, const elements<Void>& m) const {
+    return matrix_of<T>(front, m, task_.rows, task_.cols);
+  }
 
-    XSOFTMAX_INLINE explicit access(const softmax_strip& s)
-        : z(s.z_), p(s.p_), z_stride(s.task_.z.col_stride), p_stride(s.task_.p.col_stride), cols(s.task_.cols),
-          rows(s.rows_), prefetches(s.bytes() > cached_bytes), reduction(s.reduction_) {}
-
-    /// Elements i of all rows.
-    XSOFTMAX_INLINE In in(std::size_t i) const { return z.from(static_cast<std::ptrdiff_t>(i) * z_stride); }
-
-    XSOFTMAX_INLINE Out out(std::size_t i) const { return p.from(static_cast<std::ptrdiff_t>(i) * p_stride); }
-
-    /// Asks for the lines of a chunk some elements ahead, which a stride of pages hides from the processor's own
-    /// prefetching.
-    template <int Write, class Row>
-    XSOFTMAX_INLINE void prefetch(Row row, std::size_t r, std::ptrdiff_t stride, std::size_t i) const {
-      constexpr std::size_t ahead = 2 * virtual_lanes<T>;
-      if (prefetches && i + ahead < cols) {
-        const Row next = row.from(static_cast<std::ptrdiff_t>(ahead) * stride + static_cast<std::ptrdiff_t>(r));
-        for (std::size_t line = 0; line < strip_chunk<A, T> * sizeof(T); line += 64) {
-          __builtin_prefetch(reinterpret_cast<const char*>(next.data) + line, Write, 2);
-        }
-      }
-    }
-  };
-
-  /// The terms of elements i of the rows from r on.
-  template <class Extent>
-  XSOFTMAX_INLINE auto terms(const access& a, std::size_t i, std::size_t r, Extent extent) const {
-    a.template prefetch<0>(a.in(i), r, a.z_stride, i);
-    auto x = load_chunk<A, T>(a.in(i), r, extent, -infinity<T>);
-    unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
+  /// What gives the terms of the rows from r on.
+  template <std::size_t Rows>
+  XSOFTMAX_INLINE auto terms_of(std::size_t r) const {
+    const auto term = [&](auto b) XSOFTMAX_LAMBDA {
       const std::size_t first = r + decltype(b)::value * lanes<A, T>;
-      V& v = x.v[decltype(b)::value];
-      v = Term(a.reduction, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
-               native<A>::load(highest_ + first))
-              .clamped(v);
-    });
-    return x;
+      return Term(reduction_, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
+                  native<A>::load(highest_ + first));
+    };
+    return make_pack<Rows / lanes<A, T>>(term);
   }
 
   /// The first pass: the sums of all rows, and which of them a guess served. Bounds as in short_row.
@@ -226,14 +190,19 @@ private:
 
   template <bool Store>
   __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
-    const access a(*this);
-    sum_strip(block, first, last, a.rows, [&](std::size_t i, std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-      const auto e = terms(a, i, r, extent);
-      if constexpr (Store) {
-        a.template prefetch<1>(a.out(i), r, a.p_stride, i);
-        store_chunk<A, false, T>(a.out(i), r, extent, e);
-      }
-      return e;
+    const auto z = matrix(z_, task_.z);
+    const auto p = matrix(p_, task_.p);
+    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      const auto terms = terms_of<decltype(extent)::padded>(r);
+      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+        z.template prefetch<A, T>(ahead);
+        const auto e = clamped_terms(terms, load_chunk<A, T>(z.at(i), r, extent, -infinity<T>));
+        if constexpr (Store) {
+          p.template prefetch<A, T, true>(ahead);
+          store_chunk<A, false, T>(p.at(i), r, extent, e);
+        }
+        return e;
+      });
     });
   }
 
@@ -252,30 +221,41 @@ private:
   /// The last pass. Stored: from the terms in p. Stream: past the caches.
   template <bool Stored, bool Stream>
   __attribute__((noinline)) void write() const {
-    const access a(*this);
-    for (std::size_t i = 0; i < a.cols; ++i) {
-      for_each_strip_chunk<A, T>(a.rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-        if constexpr (!Stream) {
-          a.template prefetch<1>(a.out(i), r, a.p_stride, i);
-        }
-        auto e = stored_terms<Stored>(a, i, r, extent);
-        unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
-          const std::size_t first = r + decltype(b)::value * lanes<A, T>;
-          V& v = e.v[decltype(b)::value];
-          v = normaliser<A, T>(native<A>::load(reciprocal_high_ + first), native<A>::load(reciprocal_low_ + first))(v);
+    const auto z = matrix(z_, task_.z);
+    const auto p = matrix(p_, task_.p);
+    // Streaming stores of whole rows of a strip: memory takes them better than visits.
+    walk_strip<A, T, Stream ? 1 : walk_visit>(
+        0, task_.cols, rows_, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+          const auto terms = terms_of<decltype(extent)::padded>(r);
+          const auto normalise = normalisers_of<decltype(extent)::padded>(r);
+          each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+            if constexpr (!Stream) {
+              p.template prefetch<A, T, true>(ahead);
+            }
+            pack<V, decltype(extent)::padded / lanes<A, T>> e;
+            if constexpr (Stored) {
+              e = load_chunk<A, T>(p.at(i), r, extent, T{});
+            } else {
+              z.template prefetch<A, T>(ahead);
+              e = clamped_terms(terms, load_chunk<A, T>(z.at(i), r, extent, -infinity<T>));
+            }
+            store_chunk<A, Stream, T>(p.at(i), r, extent,
+                                      map([](const auto& n, V v) XSOFTMAX_LAMBDA { return n(v); }, normalise, e));
+          });
         });
-        store_chunk<A, Stream, T>(a.out(i), r, extent, e);
-      });
-    }
   }
 
-  template <bool Stored, class Extent>
-  XSOFTMAX_INLINE auto stored_terms(const access& a, std::size_t i, std::size_t r, Extent extent) const {
-    if constexpr (Stored) {
-      return load_chunk<A, T>(a.out(i), r, extent, T{});
-    } else {
-      return terms(a, i, r, extent);
-    }
+  template <class Terms, std::size_t N>
+  static XSOFTMAX_INLINE pack<V, N> clamped_terms(const Terms& terms, const pack<V, N>& x) {
+    return map([](const Term& term, V v) XSOFTMAX_LAMBDA { return term.clamped(v); }, terms, x);
+  }
+
+  template <std::size_t Rows>
+  XSOFTMAX_INLINE auto normalisers_of(std::size_t r) const {
+    return make_pack<Rows / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+      const std::size_t first = r + decltype(b)::value * lanes<A, T>;
+      return normaliser<A, T>(native<A>::load(reciprocal_high_ + first), native<A>::load(reciprocal_low_ + first));
+    });
   }
 
   const softmax_task<T>& task_;
@@ -294,47 +274,16 @@ private:
   bool settled_[strip_rows<T>] = {}; ///< is the reciprocal known?
 };
 
-/// Do the rows of both matrices lie side by side, element by element?
-template <class T>
-XSOFTMAX_INLINE bool are_columns(const softmax_task<T>& task) {
-  return task.z.row_stride == 1 && task.p.row_stride == 1 && task.rows > 1;
-}
-
-/// Rows [first, first + rows) of a matrix, side by side: their first elements.
-template <class T, class Void>
-XSOFTMAX_INLINE auto columns_of(const elements<Void>& m, std::size_t first) {
-  using Element = std::conditional_t<std::is_const_v<Void>, const T, T>;
-  return contiguous_row<Element>{static_cast<Element*>(m.data) + first};
-}
-
-template <class Void>
-XSOFTMAX_INLINE formatted_row<Void> formatted_columns_of(const elements<Void>& m, std::size_t first) {
-  return formatted_row<Void>{m.data, m.format}.from(static_cast<std::ptrdiff_t>(first));
-}
-
 /// All rows, strip by strip. state_of_row(r): the state of a row for which no guess serves; run_row(r): the whole row.
 template <class A, class T, class State, class Row>
 XSOFTMAX_INLINE void softmax_columns(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
                                      State&& state_of_row, Row&& run_row) {
-  const bool native_elements = task.z.format == storage_format::native && task.p.format == storage_format::native;
-  for (std::size_t first = 0; first < task.rows; first += strip_rows<T>) {
-    const std::size_t rows = task.rows - first < strip_rows<T> ? task.rows - first : strip_rows<T>;
-    const auto run = [&](auto z, auto p) XSOFTMAX_LAMBDA {
-      return softmax_strip<A, T, decltype(z), decltype(p)>(task, reduction, z, p, first, rows).run(state_of_row);
-    };
-    bool done;
-    if constexpr (sizeof(T) == sizeof(float)) {
-      done = native_elements ? run(columns_of<T>(task.z, first), columns_of<T>(task.p, first))
-                             : run(formatted_columns_of(task.z, first), formatted_columns_of(task.p, first));
-    } else {
-      done = run(columns_of<T>(task.z, first), columns_of<T>(task.p, first));
-    }
-    if (!done) {
-      for (std::size_t r = first; r < first + rows; ++r) {
-        run_row(r);
-      }
-    }
-  }
+  for_each_strip<T>(
+      task.rows,
+      [&](std::size_t first, std::size_t rows, auto z, auto p) XSOFTMAX_LAMBDA {
+        return softmax_strip<A, T, decltype(z), decltype(p)>(task, reduction, z, p, first, rows).run(state_of_row);
+      },
+      run_row, task.z, task.p);
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

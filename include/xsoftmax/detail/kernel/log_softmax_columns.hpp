@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// log_softmax down the columns of a row-major matrix, a strip of them at a time: the passes of kernel/log_softmax.hpp
+// with a row to each lane, hence the same bits.
+#pragma once
+
+#include <xsoftmax/detail/kernel/columns.hpp>
+#include <xsoftmax/detail/kernel/log_probability.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// A strip of columns, 0 < T.
+template <class A, class T, class In, class Out>
+class log_softmax_strip {
+public:
+  XSOFTMAX_INLINE log_softmax_strip(const log_softmax_task<T>& task, const math::reduction<A, T>& reduction, In z,
+                                    Out y, std::size_t rows)
+      : task_(task), reduction_(reduction), z_(matrix_of<T>(z, task.z, task.rows, task.cols)),
+        y_(matrix_of<T>(y, task.y, task.rows, task.cols)), rows_(rows) {}
+
+  /// False, with nothing written, if a row is such that its passes must go element by element.
+  __attribute__((noinline)) bool run() {
+    column_maxima<A, T>(m_, z_, 0, task_.cols, rows_);
+    const std::size_t end = whole_batches<A, T>(rows_);
+    for (std::size_t r = 0; r < end; ++r) {
+      // Rows without a finite maximum get one value: by a sum relative to 0 that says only whether there is a NaN.
+      is_filled_[r] = !(m_[r] - m_[r] == 0);
+      value_[r] = m_[r] > 0 ? not_a_number<T> : masked_logarithm(task_);
+      m_[r] = is_filled_[r] ? T{} : m_[r];
+      if (!Term::serves(reduction_, m_[r])) {
+        return false;
+      }
+    }
+    if (task_.cols <= block_size<T>) {
+      only_block();
+    } else {
+      blocks();
+    }
+    write();
+    return true;
+  }
+
+private:
+  using V = batch<A, T>;
+  using I = batch<A, bits_t<T>>;
+  using Term = term_below_maximum<A, T>;
+  using Step = std::conditional_t<sizeof(T) == 4, usual_log_probability<A>, log_probability<A, T>>;
+
+  // Out of line: the lanes of a strip take much of the stack that is needed.
+
+  __attribute__((noinline)) void only_block() {
+    column_sum<A, T> block;
+    sum_block(block, 0, task_.cols);
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const double_pair total = block.total(r);
+      finish(r, scaled(total, -math::octave_bias<T>), static_cast<std::uint64_t>(count_[r]));
+    }
+  }
+
+  __attribute__((noinline)) void blocks() {
+    column_sum<A, T> block;
+    others_sum<T> all[strip_rows<T>];
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      sum_block(block, first, task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols);
+      for (std::size_t r = 0; r < rows_; ++r) {
+        all[r].add({block.total(r), static_cast<std::uint64_t>(count_[r])});
+      }
+    }
+    for (std::size_t r = 0; r < rows_; ++r) {
+      finish(r, all[r].finite ? scaled(all[r].rest, 0) : double_pair{not_a_number<double>, 0.0}, all[r].count);
+    }
+  }
+
+  /// The sums over a block, and how many elements equal the maxima.
+  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) {
+    for (bits_t<T>& count : count_) {
+      count = 0;
+    }
+    const strip_matrix<In> z = z_;
+    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      constexpr std::size_t padded = decltype(extent)::padded;
+      const auto m = known<A, padded>(m_, r);
+      const auto term = map([&](V v) XSOFTMAX_LAMBDA { return Term(reduction_, v); }, m);
+      auto count = make_pack<padded / lanes<A, T>>(
+          [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
+      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+        z.template prefetch<A, T>(ahead);
+        const auto x = load_chunk<A, T>(z.at(i), r, extent, -infinity<T>);
+        return make_pack<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+          constexpr std::size_t at = decltype(b)::value;
+          return counted_apart<A>(term.v[at](x.v[at]), x.v[at], m.v[at], count.v[at]);
+        });
+      });
+      unroll<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+        count.v[decltype(b)::value].store_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
+      });
+    });
+  }
+
+  XSOFTMAX_INLINE void finish(std::size_t r, double_pair rest, std::uint64_t count) {
+    log_denominator row{0.0, {0.0, 0.0}};
+    if (!(rest.high - rest.high == 0)) {
+      is_filled_[r] = true;
+      value_[r] = not_a_number<T>;
+    } else if (!is_filled_[r]) {
+      row = denominator_of_row<A>(task_.sink, task_.temperature)(static_cast<double>(m_[r]), rest, count);
+    }
+    largest_[r] = row.largest;
+    log_sum_high_[r] = row.log_sum.high;
+    log_sum_low_[r] = row.log_sum.low;
+  }
+
+  __attribute__((noinline)) void write() const {
+    const Step any_row(log_denominator{0.0, {0.0, 0.0}}, task_.temperature);
+    const strip_matrix<In> z = z_;
+    const strip_matrix<Out> y = y_;
+    walk_strip<A, T>(0, task_.cols, rows_, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+      const auto step = make_pack<decltype(extent)::padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+        const std::size_t at = r + decltype(b)::value * lanes<A, T>;
+        return any_row.of_rows(known<A, lanes<A, T>>(largest_, at), known<A, lanes<A, T>>(log_sum_high_, at),
+                               known<A, lanes<A, T>>(log_sum_low_, at));
+      });
+      each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+        z.template prefetch<A, T>(ahead);
+        y.template prefetch<A, T, true>(ahead);
+        store_chunk<A, false, T>(y.at(i), r, extent,
+                                 map([](const Step& f, V v) XSOFTMAX_LAMBDA { return f(v); }, step,
+                                     load_chunk<A, T>(z.at(i), r, extent, T{})));
+      });
+    });
+    for (std::size_t r = 0; r < rows_; ++r) {
+      for (std::size_t i = 0; is_filled_[r] && i < task_.cols; ++i) {
+        y.at(i).set(r, value_[r]);
+      }
+    }
+  }
+
+  const log_softmax_task<T>& task_;
+  const math::reduction<A, T>& reduction_;
+  strip_matrix<In> z_;
+  strip_matrix<Out> y_;
+  std::size_t rows_;
+  alignas(64) T m_[strip_rows<T>];
+  alignas(64) bits_t<T> count_[strip_rows<T>];
+  alignas(64) double largest_[strip_rows<T>] = {};
+  alignas(64) double log_sum_high_[strip_rows<T>] = {};
+  alignas(64) double log_sum_low_[strip_rows<T>] = {};
+  T value_[strip_rows<T>];
+  bool is_filled_[strip_rows<T>]; ///< with the value?
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

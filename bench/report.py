@@ -394,7 +394,7 @@ def build_page(results):
                      "are for orientation. Halves are promised for rows out of cache, two threads for batches of "
                      "rows.</p>",
                      costs_table(results),
-                     "<p class='note'>Columns: softmax down the columns of a row-major matrix of that shape, against the rows "
+                     "<p class='note'>Columns: down the columns of a row-major matrix of that shape, against the rows "
                      "of its transpose. Gradients: the logits stand for what comes from above. Quartiles: quartile against "
                      f"opposite quartile. {html.escape(costs_note(results))} Times of threads are by the clock on the wall. Every "
                      "answer is checked before it is timed: columns and threads have the bits of the rows of one thread, "

@@ -90,7 +90,8 @@ expect_success(${python} ${REPORT} ${WORK}/results.json --html ${WORK}/report.ht
 if(NOT text MATCHES "two-pass against the best three-pass, double")
   message(FATAL_ERROR "the tables are not complete:\n${text}")
 endif()
-foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
+foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)\n"
+    "log_softmax_backward: columns over rows +float +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
     "log_softmax over softmax +float +1 x 100 [^\n]*\n" "\nTwo threads: ")
   if(NOT text MATCHES "${line}")
     message(FATAL_ERROR "the promised costs lack '${line}':\n${text}")

@@ -37,33 +37,103 @@ bool same_bits(const T& a, const T& b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
-/// Softmax down the columns of a row-major matrix, and along the rows of its transpose.
+/// Every operation down the columns of a row-major matrix, and along the rows of its transpose. The logits are also the
+/// gradients that come from above.
 template <class Arch, class T>
 int run_columns(const session& run, const shape& s, const row_set<T>& data) {
-  const row_buffer<T> turned(data.size());
-  const row_buffer<T> turned_p(data.size(), output_offset);
-  for (std::size_t r = 0; r < s.rows; ++r) {
-    for (std::size_t c = 0; c < s.cols; ++c) {
-      turned.data()[c * s.rows + r] = data.z[r * s.cols + c];
-    }
+  const std::size_t size = data.size();
+  const row_buffer<T> turned(size), turned_p(size, output_offset), turned_logs(size, output_offset), turned_dz(size);
+  const row_buffer<T> logs(size, output_offset), dz(size), sums(s.cols), turned_sums(s.cols);
+  const auto place_in_turned = [&](std::size_t i) { return i % s.cols * s.rows + i / s.cols; };
+  for (std::size_t i = 0; i < size; ++i) {
+    turned.data()[place_in_turned(i)] = data.z[i];
   }
-  const xs::matrix_view<const T> in(data.z, s.rows, s.cols);
-  const xs::matrix_view<T> out(data.p, s.rows, s.cols);
-  const xs::matrix_view<const T> row_in(turned.data(), s.cols, s.rows);
-  const xs::matrix_view<T> row_out(turned_p.data(), s.cols, s.rows);
+  const auto columns = [&](auto* m) { return xs::matrix_view(m, s.rows, s.cols).transposed(); };
+  const auto rows = [&](auto* m) { return xs::matrix_view(m, s.cols, s.rows); };
+  const auto z = columns(data.z);
+  const auto p = columns(data.p);
+  const auto lp = columns(logs.data());
+  const auto gradients = columns(dz.data());
+  const auto row_z = rows(static_cast<const T*>(turned.data()));
+  const auto row_p = rows(turned_p.data());
+  const auto row_lp = rows(turned_logs.data());
+  const auto row_gradients = rows(turned_dz.data());
+  const xs::vector_view<T> sum(sums.data(), s.cols);
+  const xs::vector_view<T> row_sum(turned_sums.data(), s.cols);
+
   std::vector<variant> all{
-      own<Arch>("rows", [=] { xs::softmax<Arch>(row_in, row_out); }),
-      own<Arch>("columns", [=] { xs::softmax<Arch>(in.transposed(), out.transposed()); }),
+      own<Arch>("rows", [=] { xs::softmax<Arch>(row_z, row_p); }),
+      own<Arch>("columns", [=] { xs::softmax<Arch>(z, p); }),
   };
-  run_once(all[0], turned_p.data(), data.size());
-  run_once(all[1], data.p, data.size());
   const reference<T> exact(turned.data(), s.cols, s.rows);
+  run_once(all[0], turned_p.data(), size);
   all[0].found = check(exact, turned_p.data(), s.cols, s.rows, promised<T>());
-  for (std::size_t i = 0; i < data.size(); ++i) {
-    if (!same_bits(data.p[i], turned_p.data()[i % s.cols * s.rows + i / s.cols])) {
-      blame(all[1], "the rows", i);
+  const auto compare = [&](variant& v, const T* in_columns, const T* in_rows) {
+    for (std::size_t i = 0; i < size; ++i) {
+      if (!same_bits(in_columns[i], in_rows[place_in_turned(i)])) {
+        blame(v, "the rows", i);
+      }
+    }
+  };
+  run_once(all[1], data.p, size);
+  compare(all[1], data.p, turned_p.data());
+
+  const auto add = [&](const std::string& name, const auto& along_rows, const row_buffer<T>& by_rows,
+                       const auto& down_columns, const row_buffer<T>& by_columns, const auto& wrong) {
+    all.push_back(own<Arch>(name + "_rows", along_rows));
+    run_once(all.back(), by_rows.data(), size);
+    all.back().found.failure = wrong(by_rows.data());
+    all.push_back(own<Arch>(name + "_columns", down_columns));
+    run_once(all.back(), by_columns.data(), size);
+    compare(all.back(), by_columns.data(), by_rows.data());
+  };
+  const auto ulp = [](long double x) { return unit_in_last_place<T>(x); };
+  const auto logs_wrong = [&](const T* y) {
+    const auto exact_log = [&](std::size_t i) { return exact.log(i / s.rows, i % s.rows); };
+    return first_wrong(y, size, exact_log, [&](std::size_t i) { return 4 * ulp(exact_log(i)); });
+  };
+  // The gradients of a row sum up to 0, but for what the rounding of p, lp and dz leaves.
+  const auto sums_wrong = [&](const T* y) {
+    std::string failure;
+    for (std::size_t r = 0; r < s.cols; ++r) {
+      long double left = 0, magnitude = 0;
+      for (std::size_t i = r * s.rows; i < (r + 1) * s.rows; ++i) {
+        left += y[i];
+        magnitude += std::fabs(y[i]);
+      }
+      if (failure.empty() && !(std::fabs(left) <= 32 * std::numeric_limits<T>::epsilon() * magnitude)) {
+        failure = "the gradients of row " + std::to_string(r) + " do not sum up to 0";
+      }
+    }
+    return failure;
+  };
+  add(
+      "log_softmax", [=] { xs::log_softmax<Arch>(row_z, row_lp); }, turned_logs, [=] { xs::log_softmax<Arch>(z, lp); },
+      logs, logs_wrong);
+  add(
+      "softmax_backward", [=] { xs::softmax_backward<Arch>(row_p, row_z, row_gradients); }, turned_dz,
+      [=] { xs::softmax_backward<Arch>(p, z, gradients); }, dz, sums_wrong);
+  add(
+      "log_softmax_backward", [=] { xs::log_softmax_backward<Arch>(row_lp, row_z, row_gradients); }, turned_dz,
+      [=] { xs::log_softmax_backward<Arch>(lp, z, gradients); }, dz, sums_wrong);
+
+  variant by_rows = own<Arch>("log_sum_exp_rows", [=] { xs::log_sum_exp<Arch>(row_z, row_sum); });
+  variant by_columns = own<Arch>("log_sum_exp_columns", [=] { xs::log_sum_exp<Arch>(z, sum); });
+  run_once(by_rows, turned_sums.data(), s.cols);
+  run_once(by_columns, sums.data(), s.cols);
+  by_rows.found.failure = first_wrong(
+      turned_sums.data(), s.cols, [&](std::size_t r) { return exact.log_sum(r); },
+      [&](std::size_t r) {
+        const T largest = *std::max_element(turned.data() + r * s.rows, turned.data() + (r + 1) * s.rows);
+        return 2 * ulp(std::max<long double>(std::fabs(largest), std::fabs(exact.log_sum(r))));
+      });
+  for (std::size_t r = 0; r < s.cols; ++r) {
+    if (!same_bits(sums.data()[r], turned_sums.data()[r])) {
+      blame(by_columns, "the rows", r);
     }
   }
+  all.push_back(std::move(by_rows));
+  all.push_back(std::move(by_columns));
   return time_variants(run, s, type_name<T>, data.bytes(), all);
 }
 

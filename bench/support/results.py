@@ -211,6 +211,8 @@ class Cost:
 
 COSTS = [
     Cost("columns", "columns", "rows", "columns over rows of the transpose", at_most=1.5),
+    *[Cost("columns", f"{name}_columns", f"{name}_rows", f"{name}: columns over rows", at_most=1.5)
+      for name in ("log_softmax", "log_sum_exp", "softmax_backward", "log_softmax_backward")],
     Cost("halves", "float", "bfloat16", "float over bfloat16", at_least=1.6),
     Cost("halves", "float", "float16", "float over float16", at_least=1.6),
     Cost("halves", "float", "bfloat16_to_float", "float over bfloat16 to float"),

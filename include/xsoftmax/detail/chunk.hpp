@@ -98,7 +98,9 @@ template <class A, class T, class Row, class Extent>
 XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
   constexpr std::size_t width = lanes<A, T>;
   pack<batch<A, T>, Extent::padded / width> x;
-  if constexpr (Extent::full) {
+  if constexpr (Extent::full && requires { row.template load_pack<A, Extent::padded / width>(i); }) {
+    x = row.template load_pack<A, Extent::padded / width>(i);
+  } else if constexpr (Extent::full) {
     unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
       x.v[decltype(b)::value] = row.template load<A, T>(i + decltype(b)::value * width);
     });

@@ -469,6 +469,59 @@ private:
   V highest_;
 };
 
+/// An estimate of the probability of a float logit at T = 1: the extended exponential with 1 / S in its table. Where p
+/// is the extended exponential, rounded, times 1 / S, rounded, the estimate is within 5 * 2^-24 of p: two roundings of
+/// p's, those of the table and the last product, and what second orders add.
+template <class A>
+class probability_estimate {
+public:
+  using F = batch<A, float>;
+
+  /// S relative to 2^(reference - bias), as of the terms of a row
+  XSOFTMAX_INLINE probability_estimate(const reduction<A, float>& r, std::int64_t reference, double sum)
+      : probability_estimate(r, scaled_table(1.0 / sum), octave_bias<float> - reference + octave(1.0 / sum)) {}
+
+  /// For x above lowest() that is not above the maximum of its row.
+  XSOFTMAX_INLINE F operator()(F x) const {
+    const reduced<A, float> r = reduce_(x);
+    const F power = native<A>::from_bits(table_(r.k) + native<A>::template shift_left<19>(r.k));
+    return native<A>::multiply_add(power, exp_minus_one<A>(r.t), power);
+  }
+
+  /// Estimates of logits above this one are normal numbers.
+  XSOFTMAX_INLINE F lowest() const { return lowest_; }
+
+private:
+  struct entries {
+    alignas(64) std::int32_t entry[16];
+  };
+
+  XSOFTMAX_INLINE probability_estimate(const reduction<A, float>& r, const entries& scaled, std::int64_t octaves)
+      : reduce_(r), table_(scaled.entry, static_cast<std::int32_t>(static_cast<std::uint32_t>(octaves) << 23)),
+        lowest_(static_cast<float>(-124 - octaves) * r.ln2_high) {}
+
+  static XSOFTMAX_INLINE std::int64_t octave(double v) {
+    return static_cast<std::int64_t>(__builtin_bit_cast(std::uint64_t, v) >> 52) - 1023;
+  }
+
+  /// The table times v / 2^octave(v).
+  static XSOFTMAX_INLINE entries scaled_table(double v) {
+    const double significand =
+        __builtin_bit_cast(double, (__builtin_bit_cast(std::uint64_t, v) & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000);
+    entries scaled;
+    for (int j = 0; j < 16; ++j) {
+      const auto power = __builtin_bit_cast(float, balanced_power_table<A>::entry[j] + (j << 19));
+      scaled.entry[j] =
+          __builtin_bit_cast(std::int32_t, static_cast<float>(static_cast<double>(power) * significand)) - (j << 19);
+    }
+    return scaled;
+  }
+
+  reducer<A, float, false> reduce_;
+  typename native<A>::table table_;
+  F lowest_;
+};
+
 /// The extended exponential without its rounding: exp((x + low) / T) * 2^(bias - reference) = power * (1 + q), a
 /// precise_term (sum.hpp), for |low| <= ulp(x) / 2. The range is that of extended_exp, terms at its lower end are 0.
 /// Relative error of power * (1 + q), taken exactly: about 0.1 * 2^-24 for float, 2^-53 for double.

@@ -185,6 +185,12 @@ XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
   return row;
 }
 
+/// Is there a way to load two batches of bfloat16 that is faster than twice one?
+template <class A>
+inline constexpr bool loads_pairs = requires(const std::uint16_t* p, batch<A, float>& x) {
+  native<A>::load_bfloat16(p, x, x);
+};
+
 /// Elements side by side of a format known at run time, converted as they are read and written. Void: const void or
 /// void.
 template <class Void>
@@ -227,6 +233,30 @@ struct formatted_row {
   template <class A, class>
   XSOFTMAX_INLINE batch<A, float> load(std::size_t i) const {
     return is_native() ? native<A>::template load<float>(floats() + i) : load_half<A>(halves() + i, format);
+  }
+
+  /// Batches side by side: the format is looked at once.
+  template <class A, std::size_t N>
+  XSOFTMAX_INLINE pack<batch<A, float>, N> load_pack(std::size_t i) const {
+    const auto each = [&](auto&& load) XSOFTMAX_LAMBDA {
+      return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return load(i + decltype(b)::value * lanes<A, float>); });
+    };
+    if (is_native()) {
+      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::template load<float>(floats() + at); });
+    }
+    if (format == storage_format::float16) {
+      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::load_float16(halves() + at); });
+    }
+    if constexpr (N % 2 == 0 && loads_pairs<A>) {
+      pack<batch<A, float>, N> x;
+      unroll<N / 2>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t at = 2 * decltype(b)::value;
+        native<A>::load_bfloat16(halves() + i + at * lanes<A, float>, x.v[at], x.v[at + 1]);
+      });
+      return x;
+    } else {
+      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::load_bfloat16(halves() + at); });
+    }
   }
 
   template <class A>

@@ -22,9 +22,9 @@ public:
     column_maxima<A, T>(m_, z_, 0, task_.cols, rows_);
     const std::size_t end = whole_batches<A, T>(rows_);
     for (std::size_t r = 0; r < end; ++r) {
-      // Rows without a finite maximum get one value: by a sum relative to 0 that says only whether there is a NaN.
+      // Rows without a finite maximum get one value: by a sum relative to 0, which NaN and +inf turn into NaN.
       is_filled_[r] = !(m_[r] - m_[r] == 0);
-      value_[r] = m_[r] > 0 ? not_a_number<T> : masked_logarithm(task_);
+      value_[r] = masked_logarithm(task_);
       m_[r] = is_filled_[r] ? T{} : m_[r];
       if (!Term::serves(reduction_, m_[r])) {
         return false;

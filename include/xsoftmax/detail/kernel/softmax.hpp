@@ -10,6 +10,7 @@
 #pragma once
 
 #include <type_traits>
+#include <xsoftmax/detail/kernel/estimated_row.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
 #include <xsoftmax/detail/kernel/short_row.hpp>
 #include <xsoftmax/detail/kernel/softmax_columns.hpp>
@@ -65,6 +66,7 @@ public:
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   static constexpr bool has_terms = requires(Out p) { p.terms(); };
+  static constexpr bool may_estimate = has_estimates<A> && !HasTemperature && requires(Out p) { p.halves(); };
 
   XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
 
@@ -225,7 +227,15 @@ private:
     if (state.kind == row_kind::regular) [[likely]] {
       const Regular term(reduction_, state.reference);
       const normaliser<A, T> normalise(state.sum);
-      write([&](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); }, z_, stream);
+      const auto step = [=](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); };
+      if constexpr (may_estimate) {
+        if (z_.format == storage_format::bfloat16 && p_.format == storage_format::bfloat16) {
+          const math::probability_estimate<A> estimate(reduction_, state.reference, state.sum.high);
+          write_estimated<A>(estimate, step, z_, p_, task_.cols, stream);
+          return;
+        }
+      }
+      write(step, z_, stream);
     } else {
       unusual().finish(state, reduction_);
     }

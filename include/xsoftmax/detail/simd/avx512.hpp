@@ -232,6 +232,11 @@ struct avx512 {
   /// Makes streamed stores visible before any later store.
   static XSOFTMAX_INLINE void fence() { _mm_sfence(); }
 
+  /// Thirty-two halves.
+  struct words {
+    __m512i v;
+  };
+
   // Halves: the bits of the scalar conversions in half.hpp, NaN included, under any MXCSR (see avx2).
 
   /// Sixteen float16 as float, exactly.
@@ -243,6 +248,47 @@ struct avx512 {
   static XSOFTMAX_INLINE F load_bfloat16(const std::uint16_t* p) {
     const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xFFFF, load_256(p));
     return F(_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, wide, 16)));
+  }
+
+  /// Thirty-two of them: three instructions.
+  static XSOFTMAX_INLINE void load_bfloat16(const std::uint16_t* p, F& low, F& high) {
+    // The upper half of each lane is a word of the lower sixteen, the lower half one of the upper sixteen.
+    const __m512i in_turn = _mm512_set_epi16(15, 31, 14, 30, 13, 29, 12, 28, 11, 27, 10, 26, 9, 25, 8, 24, //
+                                             7, 23, 6, 22, 5, 21, 4, 20, 3, 19, 2, 18, 1, 17, 0, 16);
+    split_words(_mm512_maskz_permutexvar_epi16(0xFFFFFFFF, in_turn, _mm512_loadu_si512(p)), high, low);
+  }
+
+  /// The same in no particular order: two instructions. round_bfloat16 takes them back to their places.
+  static XSOFTMAX_INLINE void load_bfloat16_apart(const std::uint16_t* p, F& even, F& odd) {
+    split_words(_mm512_loadu_si512(p), even, odd);
+  }
+
+  /// Positive normal numbers that load_bfloat16_apart's have become, rounded to bfloat16. `margin` becomes at most the
+  /// distance of each from the middle between two of those, in units of its last place and from -6 on.
+  static XSOFTMAX_INLINE words round_bfloat16(F even, F odd, words& margin) {
+    const __m512i half = _mm512_set1_epi32(0x8000);
+    const __m512i e = _mm512_add_epi32(_mm512_castps_si512(even), half);
+    const __m512i o = _mm512_add_epi32(_mm512_castps_si512(odd), half);
+    constexpr __mmask32 upper = 0xAAAAAAAA;
+    const __m512i rest = _mm512_mask_blend_epi16(upper, e, _mm512_maskz_slli_epi32(0xFFFF, o, 16));
+    margin.v = _mm512_min_epu16(margin.v, _mm512_add_epi16(rest, _mm512_set1_epi16(6)));
+    return {_mm512_mask_blend_epi16(upper, _mm512_maskz_srli_epi32(0xFFFF, e, 16), o)};
+  }
+
+  /// Could 5 * 2^-24 of a number decide?
+  static XSOFTMAX_INLINE bool any_unsure(words margin) {
+    return _mm512_cmplt_epu16_mask(margin.v, _mm512_set1_epi16(12)) != 0;
+  }
+
+  static XSOFTMAX_INLINE words widest_margin() { return {_mm512_set1_epi16(-1)}; }
+
+  static XSOFTMAX_INLINE bool any_not_above(F v, F bound) { return _mm512_cmp_ps_mask(v, bound, _CMP_NGT_UQ) != 0; }
+
+  static XSOFTMAX_INLINE void store_words(std::uint16_t* p, words w) { _mm512_storeu_si512(p, w.v); }
+
+  /// Past the caches; p is aligned to the 64 bytes.
+  static XSOFTMAX_INLINE void stream_words(std::uint16_t* p, words w) {
+    _mm512_stream_si512(static_cast<__m512i*>(static_cast<void*>(p)), w.v);
   }
 
   /// Rounds to nearest even.
@@ -278,6 +324,12 @@ struct avx512 {
   }
 
 private:
+  /// The lower and the upper words of the lanes as the upper halves of floats.
+  static XSOFTMAX_INLINE void split_words(__m512i v, F& lower, F& upper) {
+    lower = F(_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, v, 16)));
+    upper = F(_mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xFFFF0000)))));
+  }
+
   static XSOFTMAX_INLINE __m256i load_256(const std::uint16_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }

@@ -26,7 +26,7 @@ inline constexpr std::size_t strip_chunk = 2 * lanes<A, T>;
 /// Elements of each row in a visit: as many lines of as many pages are read in turn, and where the stride is a power of
 /// two, all of them fall into the same few places of a cache.
 inline constexpr std::size_t sum_visit = 8;
-inline constexpr std::size_t walk_visit = 4;
+inline constexpr std::size_t walk_visit = 8;
 
 /// Bytes of a matrix that needs no prefetching: it lies in the second-level cache.
 inline constexpr std::size_t cached_bytes = std::size_t{384} << 10;
@@ -41,13 +41,13 @@ struct strip_place {
 /// on, then those of the next visit, `next` elements further on. Relative to the element.
 template <class T>
 XSOFTMAX_INLINE strip_place ahead_in_visit(std::size_t r, std::size_t rows, std::size_t next) {
-  constexpr std::size_t distance = 1024 / sizeof(T);
+  constexpr std::size_t distance = 512 / sizeof(T);
   const std::size_t ahead = r + (distance < rows ? distance : rows);
   return ahead < rows ? strip_place{0, ahead} : strip_place{next, ahead - rows};
 }
 
 /// What other passes ask for: so many elements ahead.
-inline constexpr std::size_t walk_ahead = 24;
+inline constexpr std::size_t walk_ahead = 8;
 
 /// So many rows fill batches.
 template <class A, class T>
@@ -80,7 +80,7 @@ struct strip_matrix {
       const auto* const line =
           static_cast<const char*>(static_cast<const void*>(at(i).from(static_cast<std::ptrdiff_t>(r)).data));
       for (std::size_t b = 0; b < strip_chunk<A, T> * sizeof(T); b += 64) {
-        __builtin_prefetch(line + b, Write, 2);
+        __builtin_prefetch(line + b, Write, 3);
       }
     }
   }

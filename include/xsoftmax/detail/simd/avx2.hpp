@@ -237,6 +237,51 @@ struct avx2 {
     return F(_mm256_castsi256_ps(_mm256_shuffle_epi8(both, place)));
   }
 
+  /// Sixteen halves.
+  struct words {
+    __m256i v;
+  };
+
+  /// Sixteen bfloat16 as float, in no particular order: two instructions. round_bfloat16 takes them back to their
+  /// places.
+  static XSOFTMAX_INLINE void load_bfloat16_apart(const std::uint16_t* p, F& even, F& odd) {
+    const __m256i v = _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(p)));
+    even = F(_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)));
+    odd = F(_mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xFFFF0000)))));
+  }
+
+  /// As for AVX-512.
+  static XSOFTMAX_INLINE words round_bfloat16(F even, F odd, words& margin) {
+    const __m256i half = _mm256_set1_epi32(0x8000);
+    const __m256i e = _mm256_add_epi32(_mm256_castps_si256(even), half);
+    const __m256i o = _mm256_add_epi32(_mm256_castps_si256(odd), half);
+    const __m256i rest = _mm256_blend_epi16(e, _mm256_slli_epi32(o, 16), 0xAA);
+    margin.v = _mm256_min_epu16(margin.v, _mm256_add_epi16(rest, _mm256_set1_epi16(6)));
+    return {_mm256_blend_epi16(_mm256_srli_epi32(e, 16), o, 0xAA)};
+  }
+
+  static XSOFTMAX_INLINE bool any_unsure(words margin) {
+    const __m256i capped = _mm256_min_epu16(margin.v, _mm256_set1_epi16(11));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(capped, margin.v)) != 0;
+  }
+
+  static XSOFTMAX_INLINE words widest_margin() {
+    return {_mm256_set1_epi16(-1)};
+  }
+
+  static XSOFTMAX_INLINE bool any_not_above(F v, F bound) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(v, bound, _CMP_NGT_UQ)) != 0;
+  }
+
+  static XSOFTMAX_INLINE void store_words(std::uint16_t* p, words w) {
+    _mm256_storeu_si256(static_cast<__m256i*>(static_cast<void*>(p)), w.v);
+  }
+
+  /// Past the caches; p is aligned to the 32 bytes.
+  static XSOFTMAX_INLINE void stream_words(std::uint16_t* p, words w) {
+    _mm256_stream_si256(static_cast<__m256i*>(static_cast<void*>(p)), w.v);
+  }
+
   /// Rounds to nearest even.
   static XSOFTMAX_INLINE void store_float16(std::uint16_t* p, F v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_float16(v));

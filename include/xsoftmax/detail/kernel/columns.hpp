@@ -110,8 +110,8 @@ public:
   template <class Body>
   XSOFTMAX_INLINE void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
     constexpr std::size_t step = sum_visit * L;
+    std::size_t level = 0; // the partial sums that wait
     for (std::size_t k = 0; k < L; ++k) {
-      const auto level = static_cast<std::size_t>(__builtin_popcountll(k));
       const std::size_t front = first + reversed(k, levels - 1);
       std::size_t i = front;
       do { // once at least: a lane without elements is 0
@@ -119,7 +119,7 @@ public:
         const std::size_t end = is_last ? last : i + step;
         const std::size_t next = (is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : last : i + step) - i;
         // Then the tree's branches are complete that this lane completes.
-        const int merges = is_last ? __builtin_ctzll(~k) : 0;
+        const std::size_t merges = is_last ? completed(k) : 0;
         for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
           lane_pack<decltype(extent)::padded> lanes;
           if (i != front) {
@@ -133,16 +133,17 @@ public:
               });
             }
           });
-          for (int m = 1; m <= merges; ++m) {
+          for (std::size_t m = 1; m <= merges; ++m) {
             lane_pack<decltype(extent)::padded> other;
-            load(other, level - static_cast<std::size_t>(m), r);
+            load(other, level - m, r);
             unroll<decltype(lanes)::size>(
                 [&](auto b) XSOFTMAX_LAMBDA { lanes.v[decltype(b)::value].merge(other.v[decltype(b)::value]); });
           }
-          store(lanes, level - static_cast<std::size_t>(merges), r);
+          store(lanes, level - merges, r);
         });
         i += step;
       } while (i < last);
+      level = level + 1 - completed(k);
     }
   }
 
@@ -164,6 +165,9 @@ private:
   /// One lane of some rows.
   template <std::size_t Rows>
   using lane_pack = pack<Lane, Rows / lanes<A, double>>;
+
+  /// How many branches of the tree the lane number k, in the order of the sum, completes.
+  static XSOFTMAX_INLINE std::size_t completed(std::size_t k) { return static_cast<std::size_t>(__builtin_ctzll(~k)); }
 
   /// Element j of a lane enters it, and its neighbour, if that comes before `end`.
   template <class Lanes, class Element>

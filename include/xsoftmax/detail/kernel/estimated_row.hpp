@@ -2,7 +2,7 @@
 // The last pass of softmax from bfloat16 to bfloat16. An estimate that saves the pair of 1 / S and the careful rounding
 // decides nearly every result; the few that it leaves within its error of the middle between two numbers are computed
 // in full, and so are those that are not normal numbers (A. Ziv, "Fast evaluation of elementary mathematical functions
-// with correctly rounded last bit", 1991). Same bits, three quarters of the time.
+// with correctly rounded last bit", 1991). The bits are those of the full computation.
 #pragma once
 
 #include <xsoftmax/detail/kernel/row.hpp>

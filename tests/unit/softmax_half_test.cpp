@@ -199,6 +199,110 @@ TEST_CASE("softmax of bfloat16: results beside the middle between two neighbours
   });
 }
 
+TEMPLATE_TEST_CASE(
+    "softmax of halves: long rows, whose estimate is tried on all values, have the results of float, rounded",
+    "[softmax][half][long][unit]", xs::float16, xs::bfloat16) {
+  // Every half there is below the maximum, over and over; the sink moves the results across the middles. Or a few and
+  // otherwise nothing: results of all sizes, of which too many are beside a middle for an estimate of float16.
+  constexpr bool is_bfloat16 = std::is_same_v<TestType, xs::bfloat16>;
+  constexpr std::size_t n = (std::size_t{1} << (is_bfloat16 ? 19 : 22)) + 77;
+  constexpr int steps = is_bfloat16 ? 24 : 12;
+  std::vector<TestType> z;
+  for (std::uint32_t bits = 0; z.size() < n; ++bits) {
+    const auto x = TestType::from_bits(static_cast<std::uint16_t>(bits));
+    if (float(x) >= -300.0F && float(x) <= 3.0F) {
+      z.push_back(x);
+    }
+  }
+  std::vector<TestType> peaks(n, TestType(-250.0F));
+  for (std::size_t i = 0; i < 5000; ++i) {
+    peaks[i * 100] = TestType::from_bits(static_cast<std::uint16_t>(TestType(3.0F).bits() - i));
+  }
+  for_each_architecture([&]<class Arch>(Arch) {
+    std::vector<float> exact(n);
+    std::vector<TestType> p(n + 1);
+    findings found;
+    for (int step = 0; step < steps; ++step) {
+      const bool few = step % 2 == 1;
+      const std::vector<TestType>& row = few ? peaks : z;
+      const xs::softmax_options options{.sink = few ? 0.1 * step : 13.0 + step * 0.03,
+                                        .store = step % 4 < 2 ? xs::store_kind::cached : xs::store_kind::streaming};
+      xs::softmax<Arch>(row, exact, options);
+      const std::size_t offset = step % 3 == 0 ? 1 : 0;
+      xs::softmax<Arch>(row, xs::vector_view<TestType>(p.data() + offset, n), options);
+      for (std::size_t i = 0; i < n; ++i) {
+        found.expect(p[offset + i].bits() == TestType(exact[i]).bits(), [&] {
+          return "step " + std::to_string(step) + ": of " + exact_text(float(row[i])) + " " +
+                 exact_text(float(p[offset + i])) + ", not " + exact_text(exact[i]) + " rounded";
+        });
+      }
+    }
+    INFO(Arch::name);
+    XSOFTMAX_CHECK_FINDINGS(found);
+  });
+}
+
+TEMPLATE_TEST_CASE("softmax of halves: what their words say of a chunk is what the numbers are",
+                   "[softmax][half][unit]", xs::float16, xs::bfloat16) {
+  // Chunks within the range and beyond it, all of one sign or of both, with each kind of special value at each place of
+  // a chunk, in rows of a few chunks and of a few blocks with and without a rest.
+  const std::uint16_t infinity = TestType(INFINITY).bits();
+  const std::uint16_t nan = infinity + 1;
+  const std::uint16_t largest = infinity - 1;
+  const std::uint16_t positive[] = {0, 1, largest, infinity, nan};
+  const xs::softmax_algorithm ways[] = {xs::softmax_algorithm::automatic, xs::softmax_algorithm::two_pass,
+                                        xs::softmax_algorithm::three_pass_recompute,
+                                        xs::softmax_algorithm::three_pass_reload};
+  struct range {
+    double low;
+    double high;
+  };
+  const range ranges[] = {{-9, 9},       {-30, -1}, {0, 12}, {-200, 20},      {-200, -150},
+                          {-0.01, 0.01}, {30, 70},  {0, 20}, {-19170, -19060}};
+  const std::size_t lengths[] = {64, 128, 191, 256, 333, 2048, 2112, 4500, 8200};
+  for_each_architecture([&]<class Arch>(Arch) {
+    findings found;
+    generator random(5);
+    const auto one_of = [&](const auto& choices) { return choices[random.below(std::size(choices))]; };
+    for (int round = 0; round < 2000; ++round) {
+      const std::size_t n = one_of(lengths);
+      const range r = one_of(ranges);
+      std::vector<TestType> z(n);
+      std::vector<float> wide(n);
+      const double temperature = random.below(5) == 0 ? 1.5 : 1.0;
+      for (TestType& x : z) {
+        x = TestType(static_cast<float>(random.uniform(r.low, r.high)));
+      }
+      if (random.below(3) == 0) {
+        const bool negative = random.below(2) == 0;
+        z[random.below(n)] =
+            TestType::from_bits(static_cast<std::uint16_t>(one_of(positive) | (negative ? 0x8000 : 0)));
+      }
+      if (random.below(6) == 0) {
+        z[random.below(n)] = TestType(110.0F); // all others are next to nothing
+      }
+      for (std::size_t i = 0; i < n; ++i) {
+        wide[i] = float(z[i]);
+      }
+      const xs::softmax_options options{.temperature = temperature, .algorithm = one_of(ways)};
+      std::vector<float> exact(n);
+      xs::softmax<Arch>(wide, exact, options);
+      std::vector<float> p(n);
+      std::vector<TestType> halves(n);
+      xs::softmax<Arch>(z, p, options);
+      xs::softmax<Arch>(z, halves, options);
+      for (std::size_t i = 0; i < n; ++i) {
+        found.expect(pattern(p[i]) == pattern(exact[i]) && pattern(halves[i]) == pattern(TestType(exact[i])), [&] {
+          return "round " + std::to_string(round) + ", place " + std::to_string(i) + " of " + std::to_string(n) + ": " +
+                 exact_text(p[i]) + " and " + exact_text(float(halves[i])) + ", not " + exact_text(exact[i]);
+        });
+      }
+    }
+    INFO(Arch::name);
+    XSOFTMAX_CHECK_FINDINGS(found);
+  });
+}
+
 TEMPLATE_TEST_CASE("softmax of halves: many equal logits do not lose their sum", "[softmax][half][unit]", xs::float16,
                    xs::bfloat16) {
   for_each_architecture([&]<class Arch>(Arch) {

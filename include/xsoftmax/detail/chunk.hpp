@@ -23,16 +23,10 @@ XSOFTMAX_INLINE auto make_pack(F&& f) {
   (std::make_index_sequence<N>{});
 }
 
-/// f on each batch.
-template <class F, class B, std::size_t N>
-XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x) {
-  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value]); });
-}
-
-/// f on each batch of x and the one beside it in y.
-template <class F, class B, class C, std::size_t N>
-XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<C, N>& y) {
-  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]); });
+/// f on each batch of x and those beside it in y...
+template <class F, class B, std::size_t N, class... C>
+XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<C, N>&... y) {
+  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]...); });
 }
 
 /// Elements of a row, side by side. Other kinds of rows have the same members, but `at` only if they are addressable.

@@ -250,6 +250,74 @@ private:
   lane_batch<A, T> lane_[batches];
 };
 
+/// The lanes of one block of terms, which are not negative: the same sum, but not finite if a term is not.
+template <class A, class T>
+class term_sum : public lane_sum<A, T> {};
+
+/// Can positive floats become doubles by a shift of their bits?
+template <class A>
+inline constexpr bool shifts_to_double = requires(batch<A, float> v, batch<A, double>& d) {
+  native<A>::shift_to_double(v, d, d);
+};
+
+/// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Of four
+/// neighbouring lanes the first two are in one batch, the others in another. Terms are below 2^111, so that a block's
+/// sum is below 2^128, which is what the exponent of an infinite or NaN float stands for.
+template <class A>
+requires shifts_to_double<A>
+class term_sum<A, float> {
+public:
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, float>, N>& e) {
+    static_assert(N % (2 * per_lanes) == 0);
+    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t at = decltype(b)::value;
+        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
+        D low;
+        D high;
+        native<A>::shift_to_double(e.v[first] + e.v[first + per_lanes], low, high);
+        low_.v[at] += low;
+        high_.v[at] += high;
+      });
+    });
+  }
+
+  /// The tree of lane_sum.
+  XSOFTMAX_INLINE double_pair total() const {
+    D low = low_.v[0];
+    D high = high_.v[0];
+    if constexpr (per_lanes == 2) {
+      low += low_.v[1];
+      high += high_.v[1];
+    }
+    const double sum = add_lanes_apart<native<A>>(low, high) * 0x1p896;
+    return {sum < 0x1p128 ? sum : __builtin_inf(), 0.0};
+  }
+
+private:
+  using D = batch<A, double>;
+  static constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
+  static_assert(per_lanes <= 2);
+
+  static XSOFTMAX_INLINE pack<D, per_lanes> zeros() {
+    return make_pack<per_lanes>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  }
+
+  template <class N, class V>
+  static XSOFTMAX_INLINE double add_lanes_apart(V low, V high) {
+    if constexpr (V::size == 2) {
+      return add_lanes<N>(low + high);
+    } else {
+      return add_lanes_apart<typename N::half>(N::lower_half(low) + N::upper_half(low),
+                                               N::lower_half(high) + N::upper_half(high));
+    }
+  }
+
+  pack<D, per_lanes> low_ = zeros();
+  pack<D, per_lanes> high_ = zeros();
+};
+
 /// The value of a positive double as integer significand * 2^exponent.
 struct decoded {
   std::uint64_t significand;

@@ -19,7 +19,9 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
 namespace detail = xsoftmax::detail;
 using detail::batch;
 using detail::bits_t;
+using detail::map;
 using detail::native;
+using detail::pack;
 
 /// What depends on the element type: the number formats and the polynomial.
 template <class T>
@@ -291,6 +293,26 @@ public:
     return with_rest(x, rest);
   }
 
+  /// The same for more, step by step.
+  template <std::size_t N>
+  XSOFTMAX_INLINE pack<reduced<A, T>, N> operator()(const pack<V, N>& x) const {
+    using Native = native<A>;
+    const V round(exp_format<T>::round);
+    const auto shifted = map([&](V v) XSOFTMAX_LAMBDA { return Native::multiply_add(v, log2e_, round); }, x);
+    const auto octaves = map([&](V v) XSOFTMAX_LAMBDA { return v - round; }, shifted);
+    const auto coarse =
+        map([&](V o, V v) XSOFTMAX_LAMBDA { return Native::negative_multiply_add(o, ln2_high_, v); }, octaves, x);
+    return map(
+        [&](V s, V o, V v) XSOFTMAX_LAMBDA {
+          V t = Native::negative_multiply_add(o, ln2_low_, v);
+          if constexpr (HasTemperature) {
+            t = t * inverse_;
+          }
+          return reduced<A, T>{Native::bits(s), t};
+        },
+        shifted, octaves, coarse);
+  }
+
   /// Also what t lost in its last rounding (at T = 1).
   XSOFTMAX_INLINE reduced<A, T> with_rest(V x, V& rest) const {
     reduced<A, T> r = before_division(x, rest);
@@ -379,9 +401,10 @@ XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
 }
 
 /// Exponents left above a reference octave of which the caller keeps the largest term near 1: terms up to 2^headroom
-/// times larger do not overflow, not even added in pairs, nor does a part of the sum's reciprocal underflow.
+/// times larger do not overflow, not even added to a block (term_sum), nor does a part of the sum's reciprocal
+/// underflow.
 template <class T>
-inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 94 : 750;
+inline constexpr std::int64_t headroom = sizeof(T) == 4 ? 80 : 750;
 
 /// Terms are kept relative to 2^(reference - bias): the bias makes room below, so that every term that can still give a
 /// subnormal probability is a normal number.
@@ -430,6 +453,22 @@ public:
     return term(r);
   }
 
+  /// The same for x above lowest_normal, which are certain to have normal powers. Step by step for all: see
+  /// probability_estimate.
+  template <std::size_t N>
+  XSOFTMAX_INLINE pack<V, N> above_lowest(const pack<V, N>& x) const {
+    const auto r = reduce_(x);
+    const auto significand =
+        map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return native<A>::from_bits(power_(v.k)); }, r);
+    const auto t2 = map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return v.t * v.t; }, r);
+    const auto remainder =
+        map([&](const reduced<A, T>& v, V square) XSOFTMAX_LAMBDA { return exp_remainder<A>(v.t, square); }, r, t2);
+    const auto q = map([&](V u, V square, const reduced<A, T>& v)
+                           XSOFTMAX_LAMBDA { return native<A>::multiply_add(u, square, v.t); },
+                       remainder, t2, r);
+    return map([&](V s, V v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(s, v, s); }, significand, q);
+  }
+
   /// The same for a row that may hold anything: what is more than `headroom` octaves above the reference counts as
   /// much.
   XSOFTMAX_INLINE V clamped(V x) const { return (*this)(native<A>::min_keeping_nan(x, highest_)); }
@@ -447,6 +486,11 @@ public:
   /// The range that a reference leaves to logits.
   static XSOFTMAX_INLINE T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
     return static_cast<T>(lowest_octave(reference)) * r.ln2_high;
+  }
+
+  /// Above this one, powers are normal numbers.
+  static XSOFTMAX_INLINE T lowest_normal(const reduction<A, T>& r, std::int64_t reference) {
+    return static_cast<T>(lowest_octave(reference) + 4) * r.ln2_high;
   }
 
   static XSOFTMAX_INLINE T highest_logit(const reduction<A, T>& r, std::int64_t reference) {
@@ -469,57 +513,139 @@ private:
   V highest_;
 };
 
-/// An estimate of the probability of a float logit at T = 1: the extended exponential with 1 / S in its table. Where p
-/// is the extended exponential, rounded, times 1 / S, rounded, the estimate is within 5 * 2^-24 of p: two roundings of
-/// p's, those of the table and the last product, and what second orders add.
+/// scale * 2^(j / steps), the scale that of balanced_power_table.
+template <class A, int StepBits>
+struct wide_power_table {
+  static constexpr int steps = 1 << StepBits;
+  double entry[steps];
+
+  /// Each from the one before: errors of 2^-48 at most.
+  consteval wide_power_table() : entry() {
+    double root = 0x1.059b0d3158574p+0; // 2^(1/32)
+    for (int bits = 5; bits > StepBits; --bits) {
+      root *= root;
+    }
+    entry[0] = balanced_power_table<A>::scale;
+    for (int j = 1; j < steps; ++j) {
+      entry[j] = entry[j - 1] * root;
+    }
+  }
+};
+
+template <class A, int StepBits>
+inline constexpr wide_power_table<A, StepBits> wide_powers;
+
+/// An estimate of the probability of a float logit at T = 1: an exponential of fewer steps with 1 / S in its table.
+/// Where p is the extended exponential, rounded, times 1 / S, rounded, the estimate is within 9 * 2^-24 of p: 2.2 are
+/// p's, 2 the roundings of the table and of the last product, 0.9 the polynomial's, 3.3 those of ln 2, which here is
+/// one float, a hundred octaves from 0; and less than 0.1 is what second orders add.
 template <class A>
 class probability_estimate {
 public:
   using F = batch<A, float>;
 
   /// S relative to 2^(reference - bias), as of the terms of a row
-  XSOFTMAX_INLINE probability_estimate(const reduction<A, float>& r, std::int64_t reference, double sum)
-      : probability_estimate(r, scaled_table(1.0 / sum), octave_bias<float> - reference + octave(1.0 / sum)) {}
+  XSOFTMAX_INLINE probability_estimate(std::int64_t reference, double sum)
+      : probability_estimate(reference, 1.0 / sum, octave_bias<float> - reference + octave(1.0 / sum)) {}
 
-  /// For x above lowest() that is not above the maximum of its row.
-  XSOFTMAX_INLINE F operator()(F x) const {
-    const reduced<A, float> r = reduce_(x);
-    const F power = native<A>::from_bits(table_(r.k) + native<A>::template shift_left<19>(r.k));
-    return native<A>::multiply_add(power, exp_minus_one<A>(r.t), power);
+  /// Does it serve a row whose maximum is of the reference's octave? (Its lowest() is then negative.)
+  static XSOFTMAX_INLINE bool serves(std::int64_t reference) { return reference < farthest / 2; }
+
+  /// For x above lowest() that are not above the maximum of their row. Step by step for all: a processor that takes its
+  /// instructions in this order has less of them waiting for each other.
+  template <std::size_t N>
+  XSOFTMAX_INLINE pack<F, N> operator()(const pack<F, N>& x) const {
+    const auto r = steps_of(x);
+    const auto power = map(
+        [&](const reduced<A, float>& v) XSOFTMAX_LAMBDA {
+          return native<A>::from_bits(table_(v.k) + native<A>::template shift_left<23 - step_bits>(v.k));
+        },
+        r);
+    const auto t = map([](const reduced<A, float>& v) XSOFTMAX_LAMBDA { return v.t; }, r);
+    const auto quotient = map([&](F v) XSOFTMAX_LAMBDA { return slope(v); }, t);
+    const auto product = map([&](F e, F v) XSOFTMAX_LAMBDA { return e * v; }, power, t);
+    return map([&](F d, F s, F e) XSOFTMAX_LAMBDA { return native<A>::multiply_add(d, s, e); }, product, quotient,
+               power);
+  }
+
+  /// Moves the table's entry that x takes by a unit in its last place, up or down.
+  XSOFTMAX_INLINE void nudge(float x, bool up) {
+    const auto k = native<A>::first_lane(steps_of(pack<F, 1>{{F(x)}}).v[0].k);
+    scaled_.entry[k & (steps - 1)] += up ? 1 : -1;
+    table_ = Table(scaled_.entry);
   }
 
   /// Estimates of logits above this one are normal numbers.
-  XSOFTMAX_INLINE F lowest() const { return lowest_; }
+  XSOFTMAX_INLINE float lowest() const { return lowest_; }
+
+  /// No logit of the row is above this one.
+  XSOFTMAX_INLINE float highest() const { return highest_; }
 
 private:
+  using Table = typename native<A>::estimate_table;
+  static constexpr int step_bits = native<A>::estimate_step_bits;
+  static constexpr int steps = 1 << step_bits;
+  static constexpr std::int64_t farthest = 100; ///< octaves from 0 for which the bound holds
+
   struct entries {
-    alignas(64) std::int32_t entry[16];
+    alignas(64) std::int32_t entry[steps];
   };
 
-  XSOFTMAX_INLINE probability_estimate(const reduction<A, float>& r, const entries& scaled, std::int64_t octaves)
-      : reduce_(r), table_(scaled.entry, static_cast<std::int32_t>(static_cast<std::uint32_t>(octaves) << 23)),
-        lowest_(static_cast<float>(-124 - octaves) * r.ln2_high) {}
+  XSOFTMAX_INLINE probability_estimate(std::int64_t reference, double factor, std::int64_t octaves)
+      : scaled_(scaled_table(factor, octaves)), table_(scaled_.entry), lowest_(lowest_of(octaves)),
+        highest_(static_cast<float>(reference + 1) * 0x1.62E430p-1f) {}
+
+  /// The reduction, by one part of ln 2.
+  template <std::size_t N>
+  static XSOFTMAX_INLINE pack<reduced<A, float>, N> steps_of(const pack<F, N>& x) {
+    const F round(0x1.8p23f / static_cast<float>(steps)); // as exp_format::round
+    const auto shifted =
+        map([&](F v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(v, F(exp_format<float>::log2e), round); }, x);
+    const auto octaves = map([&](F v) XSOFTMAX_LAMBDA { return v - round; }, shifted);
+    return map(
+        [&](F v, F s, F o) XSOFTMAX_LAMBDA {
+          return reduced<A, float>{native<A>::bits(s), native<A>::negative_multiply_add(o, F(0x1.62E430p-1f), v)};
+        },
+        x, shifted, octaves);
+  }
+
+  static XSOFTMAX_INLINE float lowest_of(std::int64_t octaves) {
+    const std::int64_t normal = -124 - octaves;
+    return static_cast<float>(normal > -farthest ? normal : -farthest) * 0x1.62E430p-1f;
+  }
+
+  /// (exp(t) - 1) / t within 0.9 * 2^-24 / |t|, for |t| <= 1.01 ln 2 / (2 steps). With 32 steps a parabola is enough: a
+  /// = ln 2 / 64, the cubic term t^3 / 6 = a^2 t / 8 + (at most a^3 / 24).
+  static XSOFTMAX_INLINE F slope(F t) {
+    if constexpr (step_bits == 5) {
+      return native<A>::multiply_add(F(0x1.000088p-1f), t, F(0x1.0000F6p+0f));
+    } else {
+      return native<A>::multiply_add(exp_remainder<A>(t, t), t, F(1.0f));
+    }
+  }
 
   static XSOFTMAX_INLINE std::int64_t octave(double v) {
     return static_cast<std::int64_t>(__builtin_bit_cast(std::uint64_t, v) >> 52) - 1023;
   }
 
-  /// The table times v / 2^octave(v).
-  static XSOFTMAX_INLINE entries scaled_table(double v) {
+  /// The table times v, as power_bits wants it: less j steps.
+  static XSOFTMAX_INLINE entries scaled_table(double v, std::int64_t octaves) {
     const double significand =
         __builtin_bit_cast(double, (__builtin_bit_cast(std::uint64_t, v) & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000);
+    const auto offset = static_cast<std::uint32_t>(octaves) << 23;
     entries scaled;
-    for (int j = 0; j < 16; ++j) {
-      const auto power = __builtin_bit_cast(float, balanced_power_table<A>::entry[j] + (j << 19));
-      scaled.entry[j] =
-          __builtin_bit_cast(std::int32_t, static_cast<float>(static_cast<double>(power) * significand)) - (j << 19);
+    for (int j = 0; j < steps; ++j) {
+      const auto entry = static_cast<float>(wide_powers<A, step_bits>.entry[j] * significand);
+      scaled.entry[j] = static_cast<std::int32_t>(__builtin_bit_cast(std::uint32_t, entry) + offset -
+                                                  (static_cast<std::uint32_t>(j) << (23 - step_bits)));
     }
     return scaled;
   }
 
-  reducer<A, float, false> reduce_;
-  typename native<A>::table table_;
-  F lowest_;
+  entries scaled_;
+  Table table_;
+  float lowest_;
+  float highest_;
 };
 
 /// The extended exponential without its rounding: exp((x + low) / T) * 2^(bias - reference) = power * (1 + q), a

@@ -185,10 +185,10 @@ XSOFTMAX_INLINE any_row<T, Void> as_any_row(any_row<T, Void> row) {
   return row;
 }
 
-/// Is there a way to load two batches of bfloat16 that is faster than twice one?
+/// Does the architecture handle registers full of halves?
 template <class A>
-inline constexpr bool loads_pairs = requires(const std::uint16_t* p, batch<A, float>& x) {
-  native<A>::load_bfloat16(p, x, x);
+inline constexpr bool has_words = requires {
+  typename native<A>::words;
 };
 
 /// Elements side by side of a format known at run time, converted as they are read and written. Void: const void or
@@ -247,11 +247,11 @@ struct formatted_row {
     if (format == storage_format::float16) {
       return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::load_float16(halves() + at); });
     }
-    if constexpr (N % 2 == 0 && loads_pairs<A>) {
+    if constexpr (N % 2 == 0 && has_words<A>) {
       pack<batch<A, float>, N> x;
       unroll<N / 2>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = 2 * decltype(b)::value;
-        native<A>::load_bfloat16(halves() + i + at * lanes<A, float>, x.v[at], x.v[at + 1]);
+        native<A>::widen_bfloat16(native<A>::load_words(halves() + i + at * lanes<A, float>), x.v[at], x.v[at + 1]);
       });
       return x;
     } else {

@@ -78,7 +78,7 @@ struct block_terms {
 /// Sums the terms of n elements, at most a block. With Store they are also written to p.
 template <bool Store, class A, class T, class Term, class In, class Out>
 XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t n) {
-  lane_sum<A, T> sum;
+  term_sum<A, T> sum;
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
   for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
     const auto e = map([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); },

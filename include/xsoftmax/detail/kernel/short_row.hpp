@@ -69,7 +69,7 @@ private:
 
   template <class In, class Terms, class Out>
   static XSOFTMAX_INLINE bool run_in_memory(const Term& term, In z, Terms terms, Out p, std::size_t n) {
-    lane_sum<A, T> sum;
+    term_sum<A, T> sum;
     for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       const auto e =
           map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, i, extent, -infinity<T>));
@@ -98,7 +98,7 @@ private:
     const auto shares = [&](auto extent) XSOFTMAX_LAMBDA {
       const auto e =
           map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, 0, extent, -infinity<T>));
-      lane_sum<A, T> sum;
+      term_sum<A, T> sum;
       sum.add(e);
       const double_pair total = sum.total();
       if (!holds(total.high)) {

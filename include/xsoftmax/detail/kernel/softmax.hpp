@@ -10,7 +10,7 @@
 #pragma once
 
 #include <type_traits>
-#include <xsoftmax/detail/kernel/estimated_row.hpp>
+#include <xsoftmax/detail/kernel/half_row.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
 #include <xsoftmax/detail/kernel/short_row.hpp>
 #include <xsoftmax/detail/kernel/softmax_columns.hpp>
@@ -66,7 +66,7 @@ public:
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   static constexpr bool has_terms = requires(Out p) { p.terms(); };
-  static constexpr bool may_estimate = has_estimates<A> && !HasTemperature && requires(Out p) { p.halves(); };
+  static constexpr bool may_estimate = has_words<A> && !HasTemperature && requires(Out p) { p.halves(); };
 
   XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
 
@@ -112,8 +112,18 @@ private:
     if constexpr (Store) {
       terms = p_.terms().from(static_cast<std::ptrdiff_t>(first));
     }
-    return sum_terms<Store, A, T>(Regular(reduction_, reference), z_.template block<A>(first, last, z_room), terms,
-                                  last - first);
+    const auto z = z_.template block<A>(first, last, z_room);
+    const Regular term(reduction_, reference);
+    if constexpr (has_words<A> && requires { z.halves(); }) {
+      const T lowest = Regular::lowest_normal(reduction_, reference);
+      if (lowest < 0 && z.format == storage_format::bfloat16) {
+        return sum_half_terms<Store, storage_format::bfloat16, A>(term, lowest, z, terms, last - first);
+      }
+      if (lowest < 0 && z.format == storage_format::float16) {
+        return sum_half_terms<Store, storage_format::float16, A>(term, lowest, z, terms, last - first);
+      }
+    }
+    return sum_terms<Store, A, T>(term, z, terms, last - first);
   }
 
   template <bool Store>
@@ -229,9 +239,10 @@ private:
       const normaliser<A, T> normalise(state.sum);
       const auto step = [=](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); };
       if constexpr (may_estimate) {
-        if (z_.format == storage_format::bfloat16 && p_.format == storage_format::bfloat16) {
-          const math::probability_estimate<A> estimate(reduction_, state.reference, state.sum.high);
-          write_estimated<A>(estimate, step, z_, p_, task_.cols, stream);
+        const bool estimated = math::probability_estimate<A>::serves(state.reference) &&
+                               (write_estimated<storage_format::bfloat16>(state, step, stream) ||
+                                write_estimated<storage_format::float16>(state, step, stream));
+        if (estimated) {
           return;
         }
       }
@@ -239,6 +250,13 @@ private:
     } else {
       unusual().finish(state, reduction_);
     }
+  }
+
+  /// The last pass from Format to Format by an estimate, if it can be had.
+  template <storage_format Format, class Step>
+  XSOFTMAX_INLINE bool write_estimated(const row_state<T>& state, const Step& step, bool stream) const {
+    return z_.format == Format && p_.format == Format &&
+           estimated_row<A, Format, Step>(state.reference, state.sum.high, step).write(z_, p_, task_.cols, stream);
   }
 
   /// The last pass where p already holds the terms.

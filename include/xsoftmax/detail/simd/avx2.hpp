@@ -160,10 +160,25 @@ struct avx2 {
     }
   };
 
+  /// Steps to the octave of the table that an estimate takes.
+  static constexpr int estimate_step_bits = 4;
+
+  struct estimate_table : table {
+    XSOFTMAX_INLINE explicit estimate_table(const std::int32_t (&values)[16]) : table(values, 0) {}
+  };
+
   /// The lanes of v as doubles: the lower half into low, the upper into high.
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm256_cvtps_pd(_mm256_castps256_ps128(v)));
     high = D(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  }
+
+  /// As for AVX-512.
+  static XSOFTMAX_INLINE void shift_to_double(F v, D& low, D& high) {
+    const __m256i upper_bits = _mm256_srli_epi32(_mm256_castps_si256(v), 3);
+    const __m256i lower_bits = _mm256_slli_epi32(_mm256_castps_si256(v), 29);
+    low = D(_mm256_castsi256_pd(_mm256_unpacklo_epi32(lower_bits, upper_bits)));
+    high = D(_mm256_castsi256_pd(_mm256_unpackhi_epi32(lower_bits, upper_bits)));
   }
 
   /// The inverse of widen, rounded to nearest.
@@ -242,35 +257,89 @@ struct avx2 {
     __m256i v;
   };
 
-  /// Sixteen bfloat16 as float, in no particular order: two instructions. round_bfloat16 takes them back to their
-  /// places.
-  static XSOFTMAX_INLINE void load_bfloat16_apart(const std::uint16_t* p, F& even, F& odd) {
-    const __m256i v = _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(p)));
-    even = F(_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)));
-    odd = F(_mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xFFFF0000)))));
+  static XSOFTMAX_INLINE words load_words(const std::uint16_t* p) {
+    return {_mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(p)))};
+  }
+
+  /// Sixteen bfloat16 as float: three instructions.
+  static XSOFTMAX_INLINE void widen_bfloat16(words w, F& first, F& second) {
+    // Interleaving goes by lanes of 128 bits: their halves, first those of the first eight.
+    const __m256i halves = _mm256_permute4x64_epi64(w.v, _MM_SHUFFLE(3, 1, 2, 0));
+    first = F(_mm256_castsi256_ps(_mm256_unpacklo_epi16(_mm256_setzero_si256(), halves)));
+    second = F(_mm256_castsi256_ps(_mm256_unpackhi_epi16(_mm256_setzero_si256(), halves)));
+  }
+
+  /// The same in no particular order: two instructions. round_bfloat16 takes them back to their places.
+  static XSOFTMAX_INLINE void widen_bfloat16_apart(words w, F& first, F& second) {
+    first = F(_mm256_castsi256_ps(_mm256_slli_epi32(w.v, 16)));
+    second = F(_mm256_castsi256_ps(_mm256_and_si256(w.v, _mm256_set1_epi32(static_cast<int>(0xFFFF0000)))));
+  }
+
+  /// Sixteen float16 as float; they are those at p.
+  static XSOFTMAX_INLINE void widen_float16(words, const std::uint16_t* p, F& first, F& second) {
+    first = load_float16(p);
+    second = load_float16(p + 8);
+  }
+
+  static XSOFTMAX_INLINE words max_signed(words a, words b) {
+    return {_mm256_max_epi16(a.v, b.v)};
+  }
+
+  static XSOFTMAX_INLINE words max_unsigned(words a, words b) {
+    return {_mm256_max_epu16(a.v, b.v)};
+  }
+
+  static XSOFTMAX_INLINE words min_unsigned(words a, words b) {
+    return {_mm256_min_epu16(a.v, b.v)};
+  }
+
+  static XSOFTMAX_INLINE bool any_different(words a, words b) {
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(a.v, b.v)) != -1;
+  }
+
+  static XSOFTMAX_INLINE bool any_above(words w, std::uint16_t bound) {
+    return _mm256_movemask_epi8(above(w, bound)) != 0;
+  }
+
+  /// The smallest word, unsigned.
+  static XSOFTMAX_INLINE std::uint16_t smallest_word(words w) {
+    const __m128i least = _mm_min_epu16(_mm256_castsi256_si128(w.v), _mm256_extracti128_si256(w.v, 1));
+    return static_cast<std::uint16_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(least)));
+  }
+
+  /// The largest word, signed.
+  static XSOFTMAX_INLINE std::uint16_t largest_word(words w) {
+    constexpr short reverse = 0x7FFF; // makes it the smallest unsigned
+    const auto word = smallest_word({_mm256_xor_si256(w.v, _mm256_set1_epi16(reverse))});
+    return static_cast<std::uint16_t>(word ^ reverse);
   }
 
   /// As for AVX-512.
-  static XSOFTMAX_INLINE words round_bfloat16(F even, F odd, words& margin) {
-    const __m256i half = _mm256_set1_epi32(0x8000);
-    const __m256i e = _mm256_add_epi32(_mm256_castps_si256(even), half);
-    const __m256i o = _mm256_add_epi32(_mm256_castps_si256(odd), half);
-    const __m256i rest = _mm256_blend_epi16(e, _mm256_slli_epi32(o, 16), 0xAA);
-    margin.v = _mm256_min_epu16(margin.v, _mm256_add_epi16(rest, _mm256_set1_epi16(6)));
-    return {_mm256_blend_epi16(_mm256_srli_epi32(e, 16), o, 0xAA)};
+  template <int Slack>
+  static XSOFTMAX_INLINE words round_bfloat16(F first, F second, words& margin) {
+    const __m256i half = _mm256_set1_epi32(0x8000 + Slack);
+    const __m256i even = _mm256_add_epi32(_mm256_castps_si256(first), half);
+    const __m256i odd = _mm256_add_epi32(_mm256_castps_si256(second), half);
+    margin.v = _mm256_min_epu16(margin.v, _mm256_min_epu16(even, odd));
+    return {_mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xAA)};
   }
 
-  static XSOFTMAX_INLINE bool any_unsure(words margin) {
-    const __m256i capped = _mm256_min_epu16(margin.v, _mm256_set1_epi16(11));
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(capped, margin.v)) != 0;
+  /// As for AVX-512.
+  static XSOFTMAX_INLINE words round_float16(F first, F second) {
+    return {_mm256_inserti128_si256(_mm256_castsi128_si256(to_float16(first)), to_float16(second), 1)};
   }
 
   static XSOFTMAX_INLINE words widest_margin() {
     return {_mm256_set1_epi16(-1)};
   }
 
-  static XSOFTMAX_INLINE bool any_not_above(F v, F bound) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(v, bound, _CMP_NGT_UQ)) != 0;
+  /// As for AVX-512.
+  template <int Slack>
+  static XSOFTMAX_INLINE bool any_undecided(words w, std::uint16_t bound, words margin) {
+    // With zeros in the upper words no lane is decided by them.
+    const __m256i low = _mm256_and_si256(margin.v, _mm256_set1_epi32(0xFFFF));
+    const __m256i unsure = _mm256_cmpgt_epi32(_mm256_set1_epi32(2 * Slack + 1), low);
+    return _mm256_movemask_epi8(_mm256_or_si256(unsure, above(w, bound))) != 0;
   }
 
   static XSOFTMAX_INLINE void store_words(std::uint16_t* p, words w) {
@@ -326,6 +395,12 @@ struct avx2 {
   }
 
 private:
+  /// All ones in the words above the bound, which is not the largest of all words.
+  static XSOFTMAX_INLINE __m256i above(words w, std::uint16_t bound) {
+    const __m256i least = _mm256_set1_epi16(static_cast<short>(bound + 1));
+    return _mm256_cmpeq_epi16(_mm256_max_epu16(w.v, least), w.v);
+  }
+
   static XSOFTMAX_INLINE __m128i load_128(const std::uint16_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }

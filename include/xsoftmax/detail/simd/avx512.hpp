@@ -184,10 +184,34 @@ struct avx512 {
     XSOFTMAX_INLINE I operator()(I k) const { return I(_mm512_maskz_permutexvar_epi32(0xFFFF, k, entry)); }
   };
 
+  /// Steps to the octave of the table that an estimate takes.
+  static constexpr int estimate_step_bits = 5;
+
+  /// Thirty-two int32 in two registers.
+  struct estimate_table {
+    I low;
+    I high;
+
+    XSOFTMAX_INLINE explicit estimate_table(const std::int32_t (&values)[32])
+        : low(I::load_aligned(values)), high(I::load_aligned(values + 16)) {}
+
+    /// entry[low 5 bits of k]
+    XSOFTMAX_INLINE I operator()(I k) const { return I(_mm512_maskz_permutex2var_epi32(0xFFFF, low, k, high)); }
+  };
+
   /// The lanes of v as doubles: the lower half into low, the upper into high.
   static XSOFTMAX_INLINE void widen(F v, D& low, D& high) {
     low = D(_mm512_maskz_cvtps_pd(0xFF, lower(v)));
     high = D(_mm512_maskz_cvtps_pd(0xFF, upper(v)));
+  }
+
+  /// 2^-896 times the lanes of v, which are not negative, as doubles: of each four lanes two in low and two in high.
+  /// Two shifts and two interleavings, where widen takes five operations of which two are slow.
+  static XSOFTMAX_INLINE void shift_to_double(F v, D& low, D& high) {
+    const __m512i upper_bits = _mm512_maskz_srli_epi32(0xFFFF, _mm512_castps_si512(v), 3);
+    const __m512i lower_bits = _mm512_maskz_slli_epi32(0xFFFF, _mm512_castps_si512(v), 29);
+    low = D(_mm512_castsi512_pd(_mm512_maskz_unpacklo_epi32(0xFFFF, lower_bits, upper_bits)));
+    high = D(_mm512_castsi512_pd(_mm512_maskz_unpackhi_epi32(0xFFFF, lower_bits, upper_bits)));
   }
 
   /// The inverse of widen, rounded to nearest.
@@ -250,39 +274,83 @@ struct avx512 {
     return F(_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, wide, 16)));
   }
 
-  /// Thirty-two of them: three instructions.
-  static XSOFTMAX_INLINE void load_bfloat16(const std::uint16_t* p, F& low, F& high) {
-    // The upper half of each lane is a word of the lower sixteen, the lower half one of the upper sixteen.
-    const __m512i in_turn = _mm512_set_epi16(15, 31, 14, 30, 13, 29, 12, 28, 11, 27, 10, 26, 9, 25, 8, 24, //
-                                             7, 23, 6, 22, 5, 21, 4, 20, 3, 19, 2, 18, 1, 17, 0, 16);
-    split_words(_mm512_maskz_permutexvar_epi16(0xFFFFFFFF, in_turn, _mm512_loadu_si512(p)), high, low);
+  static XSOFTMAX_INLINE words load_words(const std::uint16_t* p) { return {_mm512_loadu_si512(p)}; }
+
+  /// Thirty-two bfloat16 as float, by two permutations of words into the upper halves of lanes, with zeros below. (A
+  /// permutation and two interleavings took 5 % more of a whole pass on Zen 5.)
+  static XSOFTMAX_INLINE void widen_bfloat16(words w, F& first, F& second) {
+    const __m512i front = _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16, 8 << 16,
+                                           7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+    const __m512i back =
+        _mm512_set_epi32(31 << 16, 30 << 16, 29 << 16, 28 << 16, 27 << 16, 26 << 16, 25 << 16, 24 << 16, 23 << 16,
+                         22 << 16, 21 << 16, 20 << 16, 19 << 16, 18 << 16, 17 << 16, 16 << 16);
+    first = F(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, front, w.v)));
+    second = F(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, back, w.v)));
   }
 
   /// The same in no particular order: two instructions. round_bfloat16 takes them back to their places.
-  static XSOFTMAX_INLINE void load_bfloat16_apart(const std::uint16_t* p, F& even, F& odd) {
-    split_words(_mm512_loadu_si512(p), even, odd);
+  static XSOFTMAX_INLINE void widen_bfloat16_apart(words w, F& first, F& second) {
+    const __m512i zero = _mm512_setzero_si512();
+    first = F(_mm512_castsi512_ps(_mm512_maskz_unpacklo_epi16(0xFFFFFFFF, zero, w.v)));
+    second = F(_mm512_castsi512_ps(_mm512_maskz_unpackhi_epi16(0xFFFFFFFF, zero, w.v)));
   }
 
-  /// Positive normal numbers that load_bfloat16_apart's have become, rounded to bfloat16. `margin` becomes at most the
-  /// distance of each from the middle between two of those, in units of its last place and from -6 on.
-  static XSOFTMAX_INLINE words round_bfloat16(F even, F odd, words& margin) {
-    const __m512i half = _mm512_set1_epi32(0x8000);
-    const __m512i e = _mm512_add_epi32(_mm512_castps_si512(even), half);
-    const __m512i o = _mm512_add_epi32(_mm512_castps_si512(odd), half);
-    constexpr __mmask32 upper = 0xAAAAAAAA;
-    const __m512i rest = _mm512_mask_blend_epi16(upper, e, _mm512_maskz_slli_epi32(0xFFFF, o, 16));
-    margin.v = _mm512_min_epu16(margin.v, _mm512_add_epi16(rest, _mm512_set1_epi16(6)));
-    return {_mm512_mask_blend_epi16(upper, _mm512_maskz_srli_epi32(0xFFFF, e, 16), o)};
+  /// Thirty-two float16 as float; they are those at p.
+  static XSOFTMAX_INLINE void widen_float16(words w, const std::uint16_t*, F& first, F& second) {
+    first = F(_mm512_maskz_cvtph_ps(0xFFFF, lower(w.v)));
+    second = F(_mm512_maskz_cvtph_ps(0xFFFF, upper(w.v)));
   }
 
-  /// Could 5 * 2^-24 of a number decide?
-  static XSOFTMAX_INLINE bool any_unsure(words margin) {
-    return _mm512_cmplt_epu16_mask(margin.v, _mm512_set1_epi16(12)) != 0;
+  static XSOFTMAX_INLINE words max_signed(words a, words b) { return {_mm512_max_epi16(a.v, b.v)}; }
+
+  static XSOFTMAX_INLINE words max_unsigned(words a, words b) { return {_mm512_max_epu16(a.v, b.v)}; }
+
+  static XSOFTMAX_INLINE words min_unsigned(words a, words b) { return {_mm512_min_epu16(a.v, b.v)}; }
+
+  /// The smallest word, unsigned.
+  static XSOFTMAX_INLINE std::uint16_t smallest_word(words w) {
+    return avx2::smallest_word({_mm256_min_epu16(lower(w.v), upper(w.v))});
+  }
+
+  /// The largest word, signed.
+  static XSOFTMAX_INLINE std::uint16_t largest_word(words w) {
+    return avx2::largest_word({_mm256_max_epi16(lower(w.v), upper(w.v))});
+  }
+
+  static XSOFTMAX_INLINE bool any_different(words a, words b) { return _mm512_cmpneq_epi16_mask(a.v, b.v) != 0; }
+
+  static XSOFTMAX_INLINE bool any_above(words w, std::uint16_t bound) {
+    return _mm512_cmpgt_epu16_mask(w.v, _mm512_set1_epi16(static_cast<short>(bound))) != 0;
+  }
+
+  /// Positive normal numbers that widen_bfloat16_apart's have become, rounded to bfloat16. `margin` becomes at most the
+  /// distance of each from the middle between two of those, in units of its last place and from -Slack on; below Slack
+  /// the result is not to be had.
+  template <int Slack>
+  static XSOFTMAX_INLINE words round_bfloat16(F first, F second, words& margin) {
+    const __m512i half = _mm512_set1_epi32(0x8000 + Slack);
+    const __m512i a = _mm512_add_epi32(_mm512_castps_si512(first), half);
+    const __m512i b = _mm512_add_epi32(_mm512_castps_si512(second), half);
+    margin.v = _mm512_min_epu16(margin.v, _mm512_min_epu16(a, b)); // the lower words are looked at
+    // The upper words of a and b, lane of 128 bits by lane.
+    const __m512i upper_words = _mm512_set_epi16(63, 61, 59, 57, 31, 29, 27, 25, 55, 53, 51, 49, 23, 21, 19, 17, //
+                                                 47, 45, 43, 41, 15, 13, 11, 9, 39, 37, 35, 33, 7, 5, 3, 1);
+    return {_mm512_maskz_permutex2var_epi16(0xFFFFFFFF, a, upper_words, b)};
+  }
+
+  /// What widen_float16's have become, rounded to nearest even.
+  static XSOFTMAX_INLINE words round_float16(F first, F second) {
+    return {_mm512_maskz_inserti64x4(0xFF, _mm512_castsi256_si512(to_float16(first)), to_float16(second), 1)};
   }
 
   static XSOFTMAX_INLINE words widest_margin() { return {_mm512_set1_epi16(-1)}; }
 
-  static XSOFTMAX_INLINE bool any_not_above(F v, F bound) { return _mm512_cmp_ps_mask(v, bound, _CMP_NGT_UQ) != 0; }
+  /// Is a word above the bound, or a number within Slack units of the middle?
+  template <int Slack>
+  static XSOFTMAX_INLINE bool any_undecided(words w, std::uint16_t bound, words margin) {
+    const __mmask32 outside = _mm512_cmpgt_epu16_mask(w.v, _mm512_set1_epi16(static_cast<short>(bound)));
+    return (outside | _mm512_mask_cmple_epu16_mask(0x55555555, margin.v, _mm512_set1_epi16(2 * Slack))) != 0;
+  }
 
   static XSOFTMAX_INLINE void store_words(std::uint16_t* p, words w) { _mm512_storeu_si512(p, w.v); }
 
@@ -324,12 +392,6 @@ struct avx512 {
   }
 
 private:
-  /// The lower and the upper words of the lanes as the upper halves of floats.
-  static XSOFTMAX_INLINE void split_words(__m512i v, F& lower, F& upper) {
-    lower = F(_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, v, 16)));
-    upper = F(_mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xFFFF0000)))));
-  }
-
   static XSOFTMAX_INLINE __m256i load_256(const std::uint16_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }

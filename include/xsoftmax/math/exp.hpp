@@ -519,7 +519,7 @@ struct wide_power_table {
   static constexpr int steps = 1 << StepBits;
   double entry[steps];
 
-  /// Each from the one before: errors of 2^-48 at most.
+  /// Each from the one before: errors of 2^-47 at most.
   consteval wide_power_table() : entry() {
     double root = 0x1.059b0d3158574p+0; // 2^(1/32)
     for (int bits = 5; bits > StepBits; --bits) {

@@ -31,7 +31,7 @@ XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& redu
     // element is then at most 29 (347) octaves below 0.
     constexpr T usual = sizeof(T) == 4 ? 20 : 240;
     if (first > -usual && first < usual) [[likely]] {
-      return sizeof(T) == 4 ? -24 : -360;
+      return sizeof(T) == 4 ? -30 : -360;
     }
   }
   constexpr std::int64_t limit = math::reduction_octaves<A, T>;

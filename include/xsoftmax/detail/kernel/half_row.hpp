@@ -39,8 +39,8 @@ struct half_chunk {
                                           XSOFTMAX_LAMBDA { return N::load_words(z + decltype(b)::value * width); })),
         z_(z) {}
 
-  /// Fetches the chunk that comes a page after the one at z. What the processor fetches by itself is not enough: out of
-  /// cache a pass took half as long again.
+  /// Fetches the chunk that comes a page after the one at z: out of cache, what the processor fetches by itself is not
+  /// enough for passes as short as these.
   static XSOFTMAX_INLINE void prefetch(const std::uint16_t* z) {
     const auto address = reinterpret_cast<std::uintptr_t>(z) + 4096; // may lie beyond the row
     unroll<size / width>([&](auto b) XSOFTMAX_LAMBDA {

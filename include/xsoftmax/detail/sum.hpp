@@ -85,11 +85,11 @@ struct precise_term {
   V q;
 };
 
-/// A number that enters a lane of doubles, and what was lost when it was rounded.
+/// A number that enters a lane of doubles, and by how much it was rounded up.
 template <class D>
 struct addend {
   D value;
-  D rest;
+  D excess;
 };
 
 /// A batch of virtual lanes.
@@ -134,7 +134,7 @@ struct lane_batch<A, double> {
 
   XSOFTMAX_INLINE void add(D e) { low += add_high(e); }
 
-  XSOFTMAX_INLINE void add(const addend<D>& e) { low += add_high(e.value) + e.rest; }
+  XSOFTMAX_INLINE void add(const addend<D>& e) { low += add_high(e.value) - e.excess; }
 
   /// Without rounding error: power * q is exact.
   XSOFTMAX_INLINE void add(const precise_term<D>& e) {

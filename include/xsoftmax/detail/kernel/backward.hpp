@@ -13,6 +13,9 @@
 //   Formula(S, T)(y, dy)   the gradient of a batch
 //   serves(S)              is S such that the formula does not depend on it otherwise?
 //   formula.of_rows(S)     then, with an S to each lane
+// and, where there is a formula with less work that often serves,
+//   formula.is_plain()     does it?
+//   formula.plain()        that formula: called in the same way, with of_rows
 #pragma once
 
 #include <xsoftmax/detail/backward_task.hpp>
@@ -153,20 +156,21 @@ private:
   }
 
   __attribute__((noinline)) void write(double_pair total, std::size_t first, std::size_t last) const {
-    const Formula gradient(total, temperature_);
-    for_each_piece<T>(dz_, first, last, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
-      typename Y::buffer y_room;
-      typename DY::buffer dy_room;
-      typename DZ::buffer dz_room;
-      const auto y = y_.template block<A>(begin, end, y_room);
-      const auto dy = dy_.template block<A>(begin, end, dy_room);
-      const auto dz = dz_.target(begin, dz_room);
-      for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-        store_chunk<A, false, T>(
-            dz, i, extent,
-            map(gradient, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
+    with_plainest(Formula(total, temperature_), [&](const auto& gradient) XSOFTMAX_LAMBDA {
+      for_each_piece<T>(dz_, first, last, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
+        typename Y::buffer y_room;
+        typename DY::buffer dy_room;
+        typename DZ::buffer dz_room;
+        const auto y = y_.template block<A>(begin, end, y_room);
+        const auto dy = dy_.template block<A>(begin, end, dy_room);
+        const auto dz = dz_.target(begin, dz_room);
+        for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+          store_chunk<A, false, T>(
+              dz, i, extent,
+              map(gradient, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
+        });
+        dz_.template commit<A>(begin, end, dz_room);
       });
-      dz_.template commit<A>(begin, end, dz_room);
     });
   }
 

@@ -13,6 +13,18 @@ XSOFTMAX_INLINE bool is_finite(double_pair v) {
   return v.high - v.high == 0 && v.low - v.low == 0;
 }
 
+/// f of what gives the same gradient with the least work.
+template <class Formula, class F>
+XSOFTMAX_INLINE void with_plainest(const Formula& formula, F&& f) {
+  if constexpr (requires { formula.plain(); }) {
+    if (formula.is_plain()) {
+      f(formula.plain());
+      return;
+    }
+  }
+  f(formula);
+}
+
 /// The two passes over a strip of columns, 0 < T.
 template <class A, class T, class Formula, class Y, class DY, class DZ>
 class backward_strip {
@@ -68,14 +80,13 @@ private:
   }
 
   __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
-    const strip_matrix<Y> y = y_;
-    const strip_matrix<DY> dy = dy_;
-    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
-      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        y.template prefetch<A, T>(ahead);
-        dy.template prefetch<A, T>(ahead);
-        return Formula::terms(load_chunk<A, T>(y.at(i), r, extent, Formula::masked),
-                              load_chunk<A, T>(dy.at(i), r, extent, T{}));
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      auto y = y_.template over<A, T>(visit);
+      auto dy = dy_.template over<A, T>(visit);
+      add([&]() XSOFTMAX_LAMBDA {
+        const auto y_i = y.read(extent, Formula::masked);
+        const auto dy_i = dy.read(extent, T{});
+        return Formula::terms(y_i, dy_i);
       });
     });
   }
@@ -87,26 +98,24 @@ private:
   }
 
   __attribute__((noinline)) void write() const {
-    const Formula any_row({0.0, 0.0}, task_.temperature);
-    const strip_matrix<Y> y = y_;
-    const strip_matrix<DY> dy = dy_;
-    const strip_matrix<DZ> dz = dz_;
-    walk_strip<A, T>(0, task_.cols, rows_, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
-      constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
-      const auto gradient = make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
-        const std::size_t at = r + decltype(b)::value * lanes<A, T>;
-        return any_row.of_rows(known<A, lanes<A, T>>(total_high_, at), known<A, lanes<A, T>>(total_low_, at));
-      });
-      each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        y.template prefetch<A, T>(ahead);
-        dy.template prefetch<A, T>(ahead);
-        dz.template prefetch<A, T, true>(ahead);
-        const auto y_i = load_chunk<A, T>(y.at(i), r, extent, Formula::masked);
-        const auto dy_i = load_chunk<A, T>(dy.at(i), r, extent, T{});
-        store_chunk<A, false, T>(dz.at(i), r, extent, make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
-                                   constexpr std::size_t at = decltype(b)::value;
-                                   return gradient.v[at](y_i.v[at], dy_i.v[at]);
-                                 }));
+    with_plainest(Formula({0.0, 0.0}, task_.temperature), [&](const auto& any_row) XSOFTMAX_LAMBDA {
+      walk_strip<A, T>(0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+        constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
+        const auto gradient = make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
+          const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
+          return any_row.of_rows(known<A, lanes<A, T>>(total_high_, at), known<A, lanes<A, T>>(total_low_, at));
+        });
+        auto y = y_.template over<A, T>(visit);
+        auto dy = dy_.template over<A, T>(visit);
+        auto dz = dz_.template over<A, T>(visit);
+        each([&]() XSOFTMAX_LAMBDA {
+          const auto y_i = y.read(extent, Formula::masked);
+          const auto dy_i = dy.read(extent, T{});
+          dz.write(extent, make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
+                     constexpr std::size_t at = decltype(b)::value;
+                     return gradient.v[at](y_i.v[at], dy_i.v[at]);
+                   }));
+        });
       });
     });
   }

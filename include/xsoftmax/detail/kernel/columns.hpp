@@ -24,30 +24,38 @@ template <class A, class T>
 inline constexpr std::size_t strip_chunk = 2 * lanes<A, T>;
 
 /// Elements of each row in a visit: as many lines of as many pages are read in turn, and where the stride is a power of
-/// two, all of them fall into the same few places of a cache.
+/// two, all of them fall into the same few places of a cache. A walk goes through up to three matrices at once.
 inline constexpr std::size_t sum_visit = 8;
-inline constexpr std::size_t walk_visit = 8;
+inline constexpr std::size_t walk_visit = 4;
 
 /// Bytes of a matrix that needs no prefetching: it lies in the second-level cache.
 inline constexpr std::size_t cached_bytes = std::size_t{384} << 10;
 
-/// A place in a strip: elements i of the rows from r on.
-struct strip_place {
-  std::size_t i;
+/// What is done at a time: elements first, first + step, ... of a chunk of rows, which begins with row r of the strip;
+/// and how far off, in elements of each row and in rows, is what comes some time later. 0 and 0: nothing does.
+struct strip_visit {
+  std::size_t first;
+  std::size_t step;
   std::size_t r;
+  std::size_t ahead;
+  std::ptrdiff_t rows_ahead;
 };
 
-/// What a sum asks memory for while it sees to the elements of a visit from row r on: the same elements of rows further
-/// on, then those of the next visit, `next` elements further on. Relative to the element.
+/// Elements i, i + step, ... of the rows from r on, before those from `next` on have their turn. Ahead are the same
+/// elements of rows further on; at the end of the strip, those of the next visit.
 template <class T>
-XSOFTMAX_INLINE strip_place ahead_in_visit(std::size_t r, std::size_t rows, std::size_t next) {
+XSOFTMAX_INLINE strip_visit visit_before(std::size_t i, std::size_t step, std::size_t r, std::size_t rows,
+                                         std::size_t next) {
   constexpr std::size_t distance = 512 / sizeof(T);
-  const std::size_t ahead = r + (distance < rows ? distance : rows);
-  return ahead < rows ? strip_place{0, ahead} : strip_place{next, ahead - rows};
+  const std::size_t rows_ahead = distance < rows ? distance : rows;
+  if (r + rows_ahead < rows) {
+    return {i, step, r, 0, static_cast<std::ptrdiff_t>(rows_ahead)};
+  }
+  if (next == i) {
+    return {i, step, r, 0, 0};
+  }
+  return {i, step, r, next - i, static_cast<std::ptrdiff_t>(rows_ahead - rows)};
 }
-
-/// What other passes ask for: so many elements ahead.
-inline constexpr std::size_t walk_ahead = 8;
 
 /// So many rows fill batches.
 template <class A, class T>
@@ -61,34 +69,84 @@ XSOFTMAX_INLINE void for_each_strip_chunk(std::size_t rows, Body&& body) {
   for_each_chunk<strip_chunk<A, T>, lanes<A, T>>(0, rows, body);
 }
 
+/// The elements of a visit in one matrix, one after the other.
+template <class A, class T, class Row>
+class strip_cursor {
+public:
+  /// Everything in elements of the matrix.
+  XSOFTMAX_INLINE strip_cursor(Row first, std::ptrdiff_t step, std::ptrdiff_t ahead)
+      : row_(first), step_(bytes_of(first) * step), ahead_(bytes_of(first) * ahead) {}
+
+  /// Asks memory for what comes later. Where that is nothing, for what is at hand: a branch costs more.
+  template <bool Write = false>
+  XSOFTMAX_INLINE void prefetch() const {
+    const std::intptr_t line = address() + ahead_;
+    for (std::intptr_t b = 0; b < static_cast<std::intptr_t>(strip_chunk<A, T> * sizeof(T)); b += 64) {
+      __builtin_prefetch(reinterpret_cast<const void*>(line + b), Write, 3);
+    }
+  }
+
+  template <class Extent>
+  XSOFTMAX_INLINE auto load(Extent extent, T fill) const {
+    return load_chunk<A, T>(row_, 0, extent, fill);
+  }
+
+  template <bool Stream, class Extent, class Pack>
+  XSOFTMAX_INLINE void store(Extent extent, const Pack& y) const {
+    store_chunk<A, Stream, T>(row_, 0, extent, y);
+  }
+
+  /// In integers: after the last element there may be no place to point to.
+  XSOFTMAX_INLINE void next() { row_.data = reinterpret_cast<decltype(row_.data)>(address() + step_); }
+
+  /// All of it for a matrix that is only read.
+  template <class Extent>
+  XSOFTMAX_INLINE auto read(Extent extent, T fill) {
+    prefetch();
+    const auto x = load(extent, fill);
+    next();
+    return x;
+  }
+
+  /// The same for one that is written.
+  template <class Extent, class Pack>
+  XSOFTMAX_INLINE void write(Extent extent, const Pack& y) {
+    prefetch<true>();
+    store<false>(extent, y);
+    next();
+  }
+
+private:
+  static XSOFTMAX_INLINE std::intptr_t bytes_of(Row row) { return static_cast<std::intptr_t>(row.element_bytes()); }
+
+  XSOFTMAX_INLINE std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(row_.data); }
+
+  Row row_;
+  std::intptr_t step_;
+  std::intptr_t ahead_;
+};
+
 /// One matrix of a task: where the rows of a strip begin, and how to reach their other elements.
 template <class Row>
 struct strip_matrix {
   Row front;
   std::ptrdiff_t stride;
-  std::size_t cols;
   bool prefetches; ///< is it too large for a second-level cache?
 
   /// Elements i of all rows.
   XSOFTMAX_INLINE Row at(std::size_t i) const { return front.from(static_cast<std::ptrdiff_t>(i) * stride); }
 
-  /// Asks for element i of a chunk of rows from r on, if there is one: a stride of pages hides it from the processor.
-  template <class A, class T, bool Write = false>
-  XSOFTMAX_INLINE void prefetch(strip_place place) const {
-    const auto [i, r] = place;
-    if (prefetches && i < cols) {
-      const auto* const line =
-          static_cast<const char*>(static_cast<const void*>(at(i).from(static_cast<std::ptrdiff_t>(r)).data));
-      for (std::size_t b = 0; b < strip_chunk<A, T> * sizeof(T); b += 64) {
-        __builtin_prefetch(line + b, Write, 3);
-      }
-    }
+  template <class A, class T>
+  XSOFTMAX_INLINE strip_cursor<A, T, Row> over(const strip_visit& visit) const {
+    const std::ptrdiff_t ahead = static_cast<std::ptrdiff_t>(visit.ahead) * stride + visit.rows_ahead;
+    return {at(visit.first).from(static_cast<std::ptrdiff_t>(visit.r)),
+            static_cast<std::ptrdiff_t>(visit.step) * stride, prefetches ? ahead : 0};
   }
 };
 
 template <class T, class Row, class Void>
 XSOFTMAX_INLINE strip_matrix<Row> matrix_of(Row front, const elements<Void>& m, std::size_t rows, std::size_t cols) {
-  return {front, m.col_stride, cols, rows * cols * sizeof(T) > cached_bytes};
+  return {front, m.col_stride, rows * cols * sizeof(T) > cached_bytes};
 }
 
 /// The number whose `bits` binary digits are those of k from right to left.
@@ -105,8 +163,8 @@ XSOFTMAX_INLINE std::size_t reversed(std::size_t k, int bits) {
 template <class A, class T>
 class column_sum {
 public:
-  /// Sums the elements [first, last), at most a block, of `rows` rows. body(r, extent, add) sees to the rows from r on:
-  /// it calls add(element) once, and element(i, ahead) gives their elements i; elements `ahead` come some time later.
+  /// Sums the elements [first, last), at most a block, of `rows` rows. body(visit, extent, add) calls add(element)
+  /// once, and each call of element() gives the next of the visit's elements.
   template <class Body>
   XSOFTMAX_INLINE void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
     constexpr std::size_t step = sum_visit * L;
@@ -117,7 +175,7 @@ public:
       do { // once at least: a lane without elements is 0
         const bool is_last = i + step >= last;
         const std::size_t end = is_last ? last : i + step;
-        const std::size_t next = (is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : last : i + step) - i;
+        const std::size_t next = is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : i : i + step;
         // Then the tree's branches are complete that this lane completes.
         const std::size_t merges = is_last ? completed(k) : 0;
         for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
@@ -125,12 +183,9 @@ public:
           if (i != front) {
             load(lanes, level, r);
           }
-          const strip_place ahead = ahead_in_visit<T>(r, rows, next);
-          body(r, extent, [&](auto&& element) XSOFTMAX_LAMBDA {
+          body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_LAMBDA {
             for (std::size_t j = i; j < end; j += 2 * L) {
-              add_two(lanes, j, end, [&](std::size_t at) XSOFTMAX_LAMBDA {
-                return element(at, strip_place{at + ahead.i, ahead.r});
-              });
+              add_two(lanes, j + L < end, element);
             }
           });
           for (std::size_t m = 1; m <= merges; ++m) {
@@ -169,15 +224,15 @@ private:
   /// How many branches of the tree the lane number k, in the order of the sum, completes.
   static XSOFTMAX_INLINE std::size_t completed(std::size_t k) { return static_cast<std::size_t>(__builtin_ctzll(~k)); }
 
-  /// Element j of a lane enters it, and its neighbour, if that comes before `end`.
+  /// An element of a lane enters it, and its neighbour, if there is one.
   template <class Lanes, class Element>
-  static XSOFTMAX_INLINE void add_two(Lanes& lanes, std::size_t j, std::size_t end, Element&& element) {
-    const auto e = element(j);
+  static XSOFTMAX_INLINE void add_two(Lanes& lanes, bool has_neighbour, Element&& element) {
+    const auto e = element();
     using Batch = std::remove_cvref_t<decltype(e.v[0])>;
     if constexpr (enters_in_pairs<A, Batch>) {
       auto neighbour = map([](const Batch& x) XSOFTMAX_LAMBDA { return absent_neighbour<A>(x); }, e);
-      if (j + L < end) {
-        neighbour = element(j + L);
+      if (has_neighbour) {
+        neighbour = element();
       }
       unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
         const auto both = neighbours<A>(e.v[decltype(b)::value], neighbour.v[decltype(b)::value]);
@@ -186,8 +241,8 @@ private:
       });
     } else {
       add(lanes, e);
-      if (j + L < end) {
-        add(lanes, element(j + L));
+      if (has_neighbour) {
+        add(lanes, element());
       }
     }
   }
@@ -216,16 +271,19 @@ private:
   alignas(64) double part_[levels][parts][strip_rows<T>];
 };
 
-/// body(r, extent, each) over the rows of a strip, visit by visit of the elements [first, last): it calls each(f), and
-/// f(i, ahead) sees to elements i of the rows from r on; what lies at `ahead` comes some time later.
+/// What a walk asks memory for while it sees to an element: this many elements ahead.
+inline constexpr std::size_t walk_ahead = walk_visit;
+
+/// body(visit, extent, each) over the rows of a strip, visit by visit of the elements [first, last): it calls each(f),
+/// and each call of f() sees to the next of the visit's elements.
 template <class A, class T, std::size_t Visit = walk_visit, class Body>
 XSOFTMAX_INLINE void walk_strip(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
   for (std::size_t i = first; i < last; i += Visit) {
     const std::size_t end = last - i < Visit ? last : i + Visit;
     for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-      body(r, extent, [&](auto&& f) XSOFTMAX_LAMBDA {
+      body(strip_visit{i, 1, r, end < last ? walk_ahead : 0, 0}, extent, [&](auto&& f) XSOFTMAX_LAMBDA {
         for (std::size_t j = i; j < end; ++j) {
-          f(j, strip_place{j + walk_ahead, r});
+          f();
         }
       });
     });
@@ -240,14 +298,14 @@ XSOFTMAX_INLINE void column_maxima(T* m, const strip_matrix<In>& z, std::size_t 
   for (std::size_t r = 0; r < end; ++r) {
     m[r] = -infinity<T>;
   }
-  walk_strip<A, T>(first, last, rows, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
-    const contiguous_row<T> largest{m + r};
+  walk_strip<A, T>(first, last, rows, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+    const contiguous_row<T> largest{m + visit.r};
     constexpr full_chunk<decltype(extent)::padded> all;
     auto x = load_chunk<A, T>(largest, 0, all, T{});
-    each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-      z.template prefetch<A, T>(ahead);
+    auto z_i = z.template over<A, T>(visit);
+    each([&]() XSOFTMAX_LAMBDA {
       x = map([](batch<A, T> v, batch<A, T> so_far) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(v, so_far); },
-              load_chunk<A, T>(z.at(i), r, extent, -infinity<T>), x);
+              z_i.read(extent, -infinity<T>), x);
     });
     store_chunk<A, false, T>(largest, 0, all, x);
   });

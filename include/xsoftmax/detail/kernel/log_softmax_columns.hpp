@@ -75,16 +75,16 @@ private:
     for (bits_t<T>& count : count_) {
       count = 0;
     }
-    const strip_matrix<In> z = z_;
-    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      const std::size_t r = visit.r;
       constexpr std::size_t padded = decltype(extent)::padded;
       const auto m = known<A, padded>(m_, r);
       const auto term = map([&](V v) XSOFTMAX_LAMBDA { return Term(reduction_, v); }, m);
       auto count = make_pack<padded / lanes<A, T>>(
           [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
-      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        z.template prefetch<A, T>(ahead);
-        const auto x = load_chunk<A, T>(z.at(i), r, extent, -infinity<T>);
+      auto z = z_.template over<A, T>(visit);
+      add([&]() XSOFTMAX_LAMBDA {
+        const auto x = z.read(extent, -infinity<T>);
         return make_pack<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
           constexpr std::size_t at = decltype(b)::value;
           return counted_apart<A>(term.v[at](x.v[at]), x.v[at], m.v[at], count.v[at]);
@@ -111,25 +111,21 @@ private:
 
   __attribute__((noinline)) void write() const {
     const Step any_row(log_denominator{0.0, {0.0, 0.0}}, task_.temperature);
-    const strip_matrix<In> z = z_;
-    const strip_matrix<Out> y = y_;
-    walk_strip<A, T>(0, task_.cols, rows_, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+    walk_strip<A, T>(0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
       const auto step = make_pack<decltype(extent)::padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
-        const std::size_t at = r + decltype(b)::value * lanes<A, T>;
+        const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
         return any_row.of_rows(known<A, lanes<A, T>>(largest_, at), known<A, lanes<A, T>>(log_sum_high_, at),
                                known<A, lanes<A, T>>(log_sum_low_, at));
       });
-      each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        z.template prefetch<A, T>(ahead);
-        y.template prefetch<A, T, true>(ahead);
-        store_chunk<A, false, T>(y.at(i), r, extent,
-                                 map([](const Step& f, V v) XSOFTMAX_LAMBDA { return f(v); }, step,
-                                     load_chunk<A, T>(z.at(i), r, extent, T{})));
+      auto z = z_.template over<A, T>(visit);
+      auto y = y_.template over<A, T>(visit);
+      each([&]() XSOFTMAX_LAMBDA {
+        y.write(extent, map([](const Step& f, V v) XSOFTMAX_LAMBDA { return f(v); }, step, z.read(extent, T{})));
       });
     });
     for (std::size_t r = 0; r < rows_; ++r) {
       for (std::size_t i = 0; is_filled_[r] && i < task_.cols; ++i) {
-        y.at(i).set(r, value_[r]);
+        y_.at(i).set(r, value_[r]);
       }
     }
   }

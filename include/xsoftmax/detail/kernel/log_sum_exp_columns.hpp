@@ -76,8 +76,8 @@ private:
   __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) {
     column_maxima<A, T>(m_, z_, first, last, rows_);
     refer();
-    const strip_matrix<In> z = z_;
-    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      const std::size_t r = visit.r;
       constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
       const auto m = known<A, decltype(extent)::padded>(m_, r);
       const auto term = make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
@@ -86,9 +86,9 @@ private:
       });
       auto count = make_pack<batches>(
           [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
-      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        z.template prefetch<A, T>(ahead);
-        const auto x = load_chunk<A, T>(z.at(i), r, extent, -infinity<T>);
+      auto z = z_.template over<A, T>(visit);
+      add([&]() XSOFTMAX_LAMBDA {
+        const auto x = z.read(extent, -infinity<T>);
         return make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
           constexpr std::size_t at = decltype(b)::value;
           return counted_apart<A>(term.v[at](x.v[at], V(T{})), x.v[at], m.v[at], count.v[at]);

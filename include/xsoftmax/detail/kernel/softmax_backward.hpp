@@ -51,6 +51,28 @@ private:
   divided_by<A> divided_;
 };
 
+/// p (dp - S), with S a pair: the gradient at T = 1 where nothing must be scaled.
+template <class A>
+class plain_softmax_gradient {
+public:
+  using D = batch<A, double>;
+
+  XSOFTMAX_INLINE plain_softmax_gradient(D minus_high, D minus_low) : minus_high_(minus_high), minus_low_(minus_low) {}
+
+  XSOFTMAX_INLINE plain_softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
+    return {negated(dot_high.v[0]), negated(dot_low.v[0])};
+  }
+
+  XSOFTMAX_INLINE D operator()(D p, D dp) const {
+    const auto difference = two_sum(dp, minus_high_);
+    return native<A>::zero_where_equal(p, D(0.0), p * (difference.sum + (difference.error + minus_low_)));
+  }
+
+private:
+  D minus_high_;
+  D minus_low_;
+};
+
 /// Products and S as pairs, so that what cancels in dp - S leaves no error behind.
 template <class A>
 class softmax_gradient<A, double> {
@@ -66,7 +88,7 @@ public:
     pack<addend<D>, Size> terms;
     unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
-      terms.v[at] = {product.v[at], error_of(p.v[at], gradient.v[at], product.v[at])};
+      terms.v[at] = {product.v[at], excess_of(product.v[at], p.v[at], gradient.v[at])};
     });
     return terms;
   }
@@ -79,19 +101,21 @@ public:
   }
 
 private:
-  /// p dp - product
-  static XSOFTMAX_INLINE D error_of(D p, D dp, D product) {
-    if constexpr (!N::fused) {
+  /// product - p dp
+  static XSOFTMAX_INLINE D excess_of(D product, D p, D dp) {
+    if constexpr (N::fused) {
+      return N::negative_multiply_add(p, dp, product);
+    } else {
       const D larger = product * D(0x1p20);
       if (N::any_nan(larger - larger)) [[unlikely]] {
-        alignas(64) double error[lanes<A, double>];
+        alignas(64) double excess[lanes<A, double>];
         for (std::size_t l = 0; l < lanes<A, double>; ++l) {
-          error[l] = term(p.get(l), dp.get(l)).low;
+          excess[l] = -term(p.get(l), dp.get(l)).low;
         }
-        return N::load(error);
+        return N::load(excess);
       }
+      return N::fused_multiply_add(negated(p), dp, product);
     }
-    return N::fused_multiply_add(p, dp, -product);
   }
 
 public:
@@ -101,6 +125,7 @@ public:
     const double down = serves(dot) ? 1.0 : 0x1p-2;
     const double up = temperature < 0x1p-1000 ? 0x1p100 : 1.0;
     exact_ = dot.high - dot.high == 0;
+    plain_ = temperature == 1 && serves(dot);
     order_ = temperature == 1 ? order::none : temperature < 1 ? order::first : order::last;
     scale_ = D(down);
     minus_high_ = D(-dot.high * down);
@@ -116,6 +141,10 @@ public:
     other.minus_low_ = negated(dot_low.v[0]);
     return other;
   }
+
+  XSOFTMAX_INLINE bool is_plain() const { return plain_; }
+
+  XSOFTMAX_INLINE plain_softmax_gradient<A> plain() const { return {minus_high_, minus_low_}; }
 
   /// Is S so far from the end of the range that nothing must be scaled?
   static XSOFTMAX_INLINE bool serves(double_pair dot) { return dot.high < 0x1p969 && dot.high > -0x1p969; }
@@ -137,6 +166,7 @@ public:
 private:
   enum class order { none, first, last };
 
+  bool plain_; // T = 1, and S serves
   bool exact_; // S is finite; otherwise plain IEEE arithmetic
   order order_;
   D scale_;

@@ -192,14 +192,14 @@ private:
   __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
     const auto z = matrix(z_, task_.z);
     const auto p = matrix(p_, task_.p);
-    block.sum(first, last, rows_, [&](std::size_t r, auto extent, auto&& add) XSOFTMAX_LAMBDA {
-      const auto terms = terms_of<decltype(extent)::padded>(r);
-      add([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
-        z.template prefetch<A, T>(ahead);
-        const auto e = clamped_terms(terms, load_chunk<A, T>(z.at(i), r, extent, -infinity<T>));
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+      const auto terms = terms_of<decltype(extent)::padded>(visit.r);
+      auto z_i = z.template over<A, T>(visit);
+      auto p_i = p.template over<A, T>(visit);
+      add([&]() XSOFTMAX_LAMBDA {
+        const auto e = clamped_terms(terms, z_i.read(extent, -infinity<T>));
         if constexpr (Store) {
-          p.template prefetch<A, T, true>(ahead);
-          store_chunk<A, false, T>(p.at(i), r, extent, e);
+          p_i.write(extent, e);
         }
         return e;
       });
@@ -225,22 +225,24 @@ private:
     const auto p = matrix(p_, task_.p);
     // Streaming stores of whole rows of a strip: memory takes them better than visits.
     walk_strip<A, T, Stream ? 1 : walk_visit>(
-        0, task_.cols, rows_, [&](std::size_t r, auto extent, auto&& each) XSOFTMAX_LAMBDA {
-          const auto terms = terms_of<decltype(extent)::padded>(r);
-          const auto normalise = normalisers_of<decltype(extent)::padded>(r);
-          each([&](std::size_t i, strip_place ahead) XSOFTMAX_LAMBDA {
+        0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+          const auto terms = terms_of<decltype(extent)::padded>(visit.r);
+          const auto normalise = normalisers_of<decltype(extent)::padded>(visit.r);
+          auto z_i = z.template over<A, T>(visit);
+          auto p_i = p.template over<A, T>(visit);
+          each([&]() XSOFTMAX_LAMBDA {
             if constexpr (!Stream) {
-              p.template prefetch<A, T, true>(ahead);
+              p_i.template prefetch<true>();
             }
             pack<V, decltype(extent)::padded / lanes<A, T>> e;
             if constexpr (Stored) {
-              e = load_chunk<A, T>(p.at(i), r, extent, T{});
+              e = p_i.load(extent, T{});
             } else {
-              z.template prefetch<A, T>(ahead);
-              e = clamped_terms(terms, load_chunk<A, T>(z.at(i), r, extent, -infinity<T>));
+              e = clamped_terms(terms, z_i.read(extent, -infinity<T>));
             }
-            store_chunk<A, Stream, T>(p.at(i), r, extent,
-                                      map([](const auto& n, V v) XSOFTMAX_LAMBDA { return n(v); }, normalise, e));
+            p_i.template store<Stream>(extent,
+                                       map([](const auto& n, V v) XSOFTMAX_LAMBDA { return n(v); }, normalise, e));
+            p_i.next();
           });
         });
   }

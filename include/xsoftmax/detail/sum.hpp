@@ -56,6 +56,13 @@ XSOFTMAX_INLINE double_pair rounded_pair(double high, double low) {
   return {high, (low + grid) - grid};
 }
 
+/// The same for batches of pairs.
+template <class D>
+XSOFTMAX_INLINE D rounded_low(D high, D low) {
+  const D grid = high * D(0x1p-50);
+  return (low + grid) - grid;
+}
+
 /// The lanes of v added as a binary tree: i with i + half.
 template <class N, class V>
 XSOFTMAX_INLINE double add_lanes(V v) {
@@ -92,6 +99,13 @@ struct addend {
   D excess;
 };
 
+/// Sums of several rows, as pairs, a lane each.
+template <class D>
+struct row_totals {
+  D high;
+  D low;
+};
+
 /// A batch of virtual lanes.
 template <class A, class T>
 struct lane_batch;
@@ -110,6 +124,19 @@ struct lane_batch<A, float> {
 
   /// The lanes added as a tree.
   XSOFTMAX_INLINE double_pair total() const { return {add_lanes<native<A>>(sum), 0.0}; }
+
+  /// One level of the trees of several rows: their lanes in units of `Unit`, even ones with odd ones.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE lane_batch level(const lane_batch& a, const lane_batch& b) {
+    lane_batch even;
+    lane_batch odd;
+    native<A>::template deal<Unit>(a.sum, b.sum, even.sum, odd.sum);
+    even.merge(odd);
+    return even;
+  }
+
+  /// Where each lane is the sum of a row.
+  XSOFTMAX_INLINE row_totals<D> totals() const { return {sum, D(0.0)}; }
 
   /// part(j) is where the numbers number j of all lanes lie.
   template <class Part>
@@ -146,6 +173,21 @@ struct lane_batch<A, double> {
   XSOFTMAX_INLINE void merge(const lane_batch& other) { low = (low + other.low) + add_high(other.high); }
 
   XSOFTMAX_INLINE double_pair total() const { return add_lanes<native<A>>(high, low); }
+
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE lane_batch level(const lane_batch& a, const lane_batch& b) {
+    lane_batch even;
+    lane_batch odd;
+    native<A>::template deal<Unit>(a.high, b.high, even.high, odd.high);
+    native<A>::template deal<Unit>(a.low, b.low, even.low, odd.low);
+    even.merge(odd);
+    return even;
+  }
+
+  XSOFTMAX_INLINE row_totals<D> totals() const {
+    const auto s = two_sum(high, low);
+    return {s.sum, rounded_low(s.sum, s.error)};
+  }
 
   template <class Part>
   XSOFTMAX_INLINE void load(Part&& part) {
@@ -208,20 +250,29 @@ inline constexpr bool enters_in_pairs =
 template <class A, class T>
 class lane_sum {
 public:
-  /// Adds an aligned run of one or more groups: terms as T, as precise terms, or what else a lane takes.
+  /// Adds an aligned run of one or more groups, the last of which may be half of one: terms as T, as precise terms, or
+  /// what else a lane takes.
   template <class E, std::size_t N>
   XSOFTMAX_INLINE void add(const pack<E, N>& e) {
     if constexpr (enters_in_pairs<A, E>) {
       constexpr std::size_t per_lanes = virtual_lanes<T> / lanes<A, T>;
-      static_assert(N % (2 * per_lanes) == 0);
+      static_assert(N % per_lanes == 0);
+      const auto enter = [&](auto b, const pack<batch<A, double>, 2>& both) XSOFTMAX_LAMBDA {
+        lane_[2 * decltype(b)::value].add(both.v[0]);
+        lane_[2 * decltype(b)::value + 1].add(both.v[1]);
+      };
       unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
         unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
           constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
-          const auto both = neighbours<A>(e.v[first], e.v[first + per_lanes]);
-          lane_[2 * decltype(b)::value].add(both.v[0]);
-          lane_[2 * decltype(b)::value + 1].add(both.v[1]);
+          enter(b, neighbours<A>(e.v[first], e.v[first + per_lanes]));
         });
       });
+      if constexpr (N % (2 * per_lanes) != 0) {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+          const E& alone = e.v[N - per_lanes + decltype(b)::value];
+          enter(b, neighbours<A>(alone, absent_neighbour<A>(alone)));
+        });
+      }
     } else {
       static_assert(N % batches == 0);
       unroll<N>([&](auto b) XSOFTMAX_LAMBDA { lane_[decltype(b)::value % batches].add(e.v[decltype(b)::value]); });
@@ -229,10 +280,13 @@ public:
   }
 
   /// The block's sum, lanes added as a tree: batches first, then the lanes of the one that is left.
-  XSOFTMAX_INLINE double_pair total() const {
+  XSOFTMAX_INLINE double_pair total() const { return one_batch().total(); }
+
+  /// The levels of the tree that need no lane of another batch.
+  XSOFTMAX_INLINE lane_batch<A, T> one_batch() const {
     lane_sum t = *this;
     t.template add_halves<batches>();
-    return t.lane_[0].total();
+    return t.lane_[0];
   }
 
 private:
@@ -252,12 +306,44 @@ private:
 
 /// The lanes of one block of terms, which are not negative: the same sum, but not finite if a term is not.
 template <class A, class T>
-class term_sum : public lane_sum<A, T> {};
+class term_sum : public lane_sum<A, T> {
+public:
+  XSOFTMAX_INLINE term_sum() {}
+
+  /// Of such a run.
+  template <std::size_t N>
+  XSOFTMAX_INLINE explicit term_sum(const pack<batch<A, T>, N>& e) {
+    this->add(e);
+  }
+};
 
 /// Can positive floats become doubles by a shift of their bits?
 template <class A>
 inline constexpr bool shifts_to_double = requires(batch<A, float> v, batch<A, double>& d) {
   native<A>::shift_to_double(v, d, d);
+};
+
+/// What term_sum leaves of the lanes of a row, or of several rows.
+template <class A>
+struct shifted_lanes {
+  using D = batch<A, double>;
+
+  D low;
+  D high;
+
+  /// As in lane_batch.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE auto level(const shifted_lanes& a, const shifted_lanes& b) {
+    if constexpr (Unit == 1) {
+      return lane_batch<A, float>::template level<1>({(a.low + a.high) * D(0x1p896)}, {(b.low + b.high) * D(0x1p896)});
+    } else {
+      shifted_lanes even;
+      shifted_lanes odd;
+      native<A>::template deal<Unit>(a.low, b.low, even.low, odd.low);
+      native<A>::template deal<Unit>(a.high, b.high, even.high, odd.high);
+      return shifted_lanes{even.low + odd.low, even.high + odd.high};
+    }
+  }
 };
 
 /// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Of four
@@ -267,31 +353,33 @@ template <class A>
 requires shifts_to_double<A>
 class term_sum<A, float> {
 public:
+  XSOFTMAX_INLINE term_sum() : low_(zeros()), high_(zeros()) {}
+
+  /// Of such a run.
+  template <std::size_t N>
+  XSOFTMAX_INLINE explicit term_sum(const pack<batch<A, float>, N>& e) {
+    enter<true>(e);
+  }
+
+  /// As lane_sum.
   template <std::size_t N>
   XSOFTMAX_INLINE void add(const pack<batch<A, float>, N>& e) {
-    static_assert(N % (2 * per_lanes) == 0);
-    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
-        constexpr std::size_t at = decltype(b)::value;
-        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
-        D low;
-        D high;
-        native<A>::shift_to_double(e.v[first] + e.v[first + per_lanes], low, high);
-        low_.v[at] += low;
-        high_.v[at] += high;
-      });
-    });
+    enter<false>(e);
+  }
+
+  /// The levels of the tree that need no lane of another batch.
+  XSOFTMAX_INLINE shifted_lanes<A> one_batch() const {
+    if constexpr (per_lanes == 2) {
+      return {low_.v[0] + low_.v[1], high_.v[0] + high_.v[1]};
+    } else {
+      return {low_.v[0], high_.v[0]};
+    }
   }
 
   /// The tree of lane_sum.
   XSOFTMAX_INLINE double_pair total() const {
-    D low = low_.v[0];
-    D high = high_.v[0];
-    if constexpr (per_lanes == 2) {
-      low += low_.v[1];
-      high += high_.v[1];
-    }
-    const double sum = add_lanes_apart<native<A>>(low, high) * 0x1p896;
+    const auto lanes = one_batch();
+    const double sum = add_lanes_apart<native<A>>(lanes.low, lanes.high) * 0x1p896;
     return {sum < 0x1p128 ? sum : __builtin_inf(), 0.0};
   }
 
@@ -304,6 +392,35 @@ private:
     return make_pack<per_lanes>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
   }
 
+  /// IsFirst: what it is added to is 0.
+  template <bool IsFirst, std::size_t N>
+  XSOFTMAX_INLINE void enter(const pack<batch<A, float>, N>& e) {
+    static_assert(N % per_lanes == 0);
+    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t at = decltype(b)::value;
+        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
+        constexpr bool is_first = IsFirst && first < per_lanes;
+        enter_lanes<is_first, at>(e.v[first] + e.v[first + per_lanes]);
+      });
+    });
+    if constexpr (N % (2 * per_lanes) != 0) {
+      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        constexpr std::size_t at = decltype(b)::value;
+        enter_lanes<IsFirst && N == per_lanes, at>(e.v[N - per_lanes + at]);
+      });
+    }
+  }
+
+  template <bool IsFirst, std::size_t At>
+  XSOFTMAX_INLINE void enter_lanes(batch<A, float> e) {
+    D low;
+    D high;
+    native<A>::shift_to_double(e, low, high);
+    low_.v[At] = IsFirst ? low : low_.v[At] + low;
+    high_.v[At] = IsFirst ? high : high_.v[At] + high;
+  }
+
   template <class N, class V>
   static XSOFTMAX_INLINE double add_lanes_apart(V low, V high) {
     if constexpr (V::size == 2) {
@@ -314,9 +431,27 @@ private:
     }
   }
 
-  pack<D, per_lanes> low_ = zeros();
-  pack<D, per_lanes> high_ = zeros();
+  pack<D, per_lanes> low_;
+  pack<D, per_lanes> high_;
 };
+
+/// The sums of as many rows as a batch of doubles has lanes, a lane each in their order. lanes_of_row(index_constant)
+/// gives the one_batch() of a row, by reference, since g++ copies it in small pieces; the levels of the trees that are
+/// left are those of all rows at once.
+template <class A, std::size_t Unit = 1, std::size_t First = 0, std::size_t Step = 1, class Lanes>
+XSOFTMAX_INLINE decltype(auto) sums_of_rows(Lanes&& lanes_of_row) {
+  constexpr std::size_t width = lanes<A, double>;
+  if constexpr (Unit == width) {
+    return lanes_of_row(index_constant<First>{});
+  } else {
+    // What is dealt one by one comes out from either in turn, larger units one after the other.
+    constexpr std::size_t step = Unit == 1 ? 2 : Step;
+    constexpr std::size_t second = Unit == 1 ? 1 : First + Step * (width / (2 * Unit));
+    const auto& a = sums_of_rows<A, 2 * Unit, First, step>(lanes_of_row);
+    const auto& b = sums_of_rows<A, 2 * Unit, second, step>(lanes_of_row);
+    return std::remove_cvref_t<decltype(a)>::template level<Unit>(a, b);
+  }
+}
 
 /// The value of a positive double as integer significand * 2^exponent.
 struct decoded {
@@ -332,7 +467,7 @@ XSOFTMAX_INLINE decoded decode(double v) {
 }
 
 /// 2^exponent for -1022 <= exponent <= 1023.
-XSOFTMAX_INLINE double power_of_two(std::int64_t exponent) {
+XSOFTMAX_INLINE constexpr double power_of_two(std::int64_t exponent) {
   return __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent + 1023) << 52);
 }
 

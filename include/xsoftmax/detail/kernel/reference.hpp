@@ -21,6 +21,10 @@ XSOFTMAX_INLINE bool is_regular(const math::reduction<A, T>& reduction, T larges
   return reduction.usable && octave >= -limit && octave <= limit;
 }
 
+/// The reference where logits are taken to be around 0.
+template <class T>
+inline constexpr std::int64_t usual_reference = sizeof(T) == 4 ? -30 : -360;
+
 /// A reference for a row of which only the first element is known: so far below it that the row's maximum may lie tens
 /// of octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is
 /// above the lower end. Where the first element says nothing or is small, logits are taken to be around 0.
@@ -31,7 +35,7 @@ XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& redu
     // element is then at most 29 (347) octaves below 0.
     constexpr T usual = sizeof(T) == 4 ? 20 : 240;
     if (first > -usual && first < usual) [[likely]] {
-      return sizeof(T) == 4 ? -30 : -360;
+      return usual_reference<T>;
     }
   }
   constexpr std::int64_t limit = math::reduction_octaves<A, T>;

@@ -175,12 +175,23 @@ public:
       const double high = leading_digits(r);
       return {static_cast<float>(high), static_cast<float>(r - high)};
     } else {
-      // One step of Newton's method in twice the precision: r + r (1 - S r).
-      using N = native<A>;
       const double r = 1.0 / sum.high;
-      const V rest = N::negative_multiply_add(V(sum.low), V(r), N::fused_multiply_add(V(sum.high), V(-r), V(1.0)));
-      const double high = r * lift;
-      return {high, high * rest.get(0)};
+      return {r * lift, r * lift * rest_of(V(sum.high), V(sum.low), V(r)).get(0)};
+    }
+  }
+
+  /// The same for several rows: of row r, high is element r of the result and low element r + lanes<A, double>.
+  static XSOFTMAX_INLINE void reciprocals_of(const row_totals<batch<A, double>>& sum, T* result) {
+    using N = native<A>;
+    using D = batch<A, double>;
+    if constexpr (sizeof(T) == 4) {
+      const D r = D(lift) / sum.high;
+      const D high = N::from_bits(N::bits(r) & batch<A, std::int64_t>(~std::int64_t{0x1FFFFFFF}));
+      N::store(result, N::narrow(high, r - high));
+    } else {
+      const D r = D(1.0) / sum.high;
+      N::store(result, r * D(lift));
+      N::store(result + lanes<A, double>, r * D(lift) * rest_of(sum.high, sum.low, r));
     }
   }
 
@@ -189,6 +200,13 @@ private:
   /// the product is formed far above its place and put there by an exact multiplication (which rounds once more only if
   /// p is subnormal).
   static constexpr double lift = sizeof(T) == 4 ? 0x1p64 : 0x1p128;
+
+  /// One step of Newton's method in twice the precision: 1 / S = r + r (1 - S r); this is 1 - S r.
+  static XSOFTMAX_INLINE V rest_of(V high, V low, V r) {
+    using N = native<A>;
+    return N::negative_multiply_add(low, r, N::fused_multiply_add(high, -r, V(1.0)));
+  }
+
   V high_;
   V low_;
 };

@@ -3,7 +3,7 @@
 // accumulator, and a single decision, on the sum. Logits are clamped to what a guessed reference can hold, and
 //
 //   S >= 2^(bias + headroom - 1)          if one was clamped from above, +inf included: its term alone is as large
-//   S < block * 2^(bias - slack)          if all may lie too far below
+//   S < n * 2^(bias - slack)              if all may lie too far below
 //   S = NaN                               if one was
 //
 // The rest of the chain is the sum over the lanes, a division and a product, during which nothing else of the row is
@@ -61,8 +61,9 @@ private:
     return run_in_memory(term, z, terms, p, n);
   }
 
-  static XSOFTMAX_INLINE bool holds(double sum) {
-    const double floor = power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(capacity);
+  /// Does the sum of at most n terms say that the guess served?
+  static XSOFTMAX_INLINE bool holds(double sum, std::size_t n) {
+    const double floor = power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(n);
     const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
     return sum >= floor && sum < ceiling;
   }
@@ -77,7 +78,7 @@ private:
       sum.add(e);
     });
     const double_pair total = sum.total();
-    if (!holds(total.high)) {
+    if (!holds(total.high, n)) {
       return false;
     }
     const normaliser<A, T> normalise(total);
@@ -89,7 +90,7 @@ private:
   template <std::size_t Size>
   static XSOFTMAX_INLINE bool run_in_registers(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
                                                std::size_t n) {
-    if constexpr (Size > group_size<T>) {
+    if constexpr (Size > virtual_lanes<T>) {
       constexpr std::size_t smaller = std::bit_floor(Size - 1);
       if (n <= smaller) {
         return run_in_registers<smaller>(term, z, p, n);
@@ -98,10 +99,8 @@ private:
     const auto shares = [&](auto extent) XSOFTMAX_LAMBDA {
       const auto e =
           map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, 0, extent, -infinity<T>));
-      term_sum<A, T> sum;
-      sum.add(e);
-      const double_pair total = sum.total();
-      if (!holds(total.high)) {
+      const double_pair total = term_sum<A, T>(e).total();
+      if (!holds(total.high, Size)) {
         return false;
       }
       const normaliser<A, T> normalise(total);

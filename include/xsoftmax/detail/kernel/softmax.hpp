@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <xsoftmax/detail/kernel/half_row.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
+#include <xsoftmax/detail/kernel/row_groups.hpp>
 #include <xsoftmax/detail/kernel/short_row.hpp>
 #include <xsoftmax/detail/kernel/softmax_columns.hpp>
 #include <xsoftmax/detail/kernel/unusual_row.hpp>
@@ -375,10 +376,24 @@ private:
     using In = decltype(access(task.z, 0));
     using Out = decltype(access(task.p, 0));
     using short_row = short_row<A, T, HasTemperature>;
-    const bool is_short = task.algorithm == softmax_algorithm::automatic && task.cols <= short_row::capacity &&
-                          task.store != store_kind::streaming && task.sink == -infinity<double> && reduction.usable &&
+    using row_groups = row_groups<A, T, HasTemperature>;
+    const bool may_guess = task.algorithm == softmax_algorithm::automatic && task.store != store_kind::streaming &&
+                           task.sink == -infinity<double> && reduction.usable;
+    const bool is_short = may_guess && task.cols <= short_row::capacity &&
                           (Out::terms_apart || task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
+    const bool is_grouped = may_guess && task.cols <= row_groups::capacity;
+    std::size_t ungrouped = 0; // rows that are seen to one by one before a group is tried again
     for (std::size_t r = 0; r < task.rows; ++r) {
+      if constexpr (std::is_same_v<In, plain_row<const T>>) {
+        if (is_grouped && ungrouped == 0) {
+          r = row_groups::run(task, reduction, r);
+          ungrouped = row_groups::rows;
+          if (r == task.rows) {
+            break;
+          }
+        }
+        --ungrouped;
+      }
       const In z = access(task.z, r);
       const Out p = access(task.p, r);
       typename In::buffer z_room;

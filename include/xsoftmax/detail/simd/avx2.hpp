@@ -124,6 +124,24 @@ struct avx2 {
 
   static XSOFTMAX_INLINE sse2::D upper_half(D v) { return sse2::D(_mm256_extractf128_pd(v, 1)); }
 
+  /// As for AVX-512.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE void deal(D a, D b, D& even, D& odd) {
+    if constexpr (Unit == 2) {
+      even = D(_mm256_permute2f128_pd(a, b, 0x20));
+      odd = D(_mm256_permute2f128_pd(a, b, 0x31));
+    } else {
+      static_assert(Unit == 1);
+      even = D(_mm256_unpacklo_pd(a, b));
+      odd = D(_mm256_unpackhi_pd(a, b));
+    }
+  }
+
+  static XSOFTMAX_INLINE bool all_between(D v, D floor, D ceiling) {
+    const __m256d within = _mm256_and_pd(_mm256_cmp_pd(v, floor, _CMP_GE_OQ), _mm256_cmp_pd(v, ceiling, _CMP_LT_OQ));
+    return _mm256_movemask_pd(within) == 0xF;
+  }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(_mm256_castsi256_si128(v)); }
 

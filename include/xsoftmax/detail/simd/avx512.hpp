@@ -150,6 +150,27 @@ struct avx512 {
 
   static XSOFTMAX_INLINE avx2::D upper_half(D v) { return avx2::D(upper(__m512d(v))); }
 
+  /// Of a, then b, in units of `Unit` lanes: those at even places, those at odd places. Unit = 1: from a and b in turn.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE void deal(D a, D b, D& even, D& odd) {
+    if constexpr (Unit == 4) {
+      even = D(_mm512_maskz_shuffle_f64x2(0xFF, a, b, 0b01000100));
+      odd = D(_mm512_maskz_shuffle_f64x2(0xFF, a, b, 0b11101110));
+    } else if constexpr (Unit == 2) {
+      even = D(_mm512_maskz_shuffle_f64x2(0xFF, a, b, 0b10001000));
+      odd = D(_mm512_maskz_shuffle_f64x2(0xFF, a, b, 0b11011101));
+    } else {
+      static_assert(Unit == 1);
+      even = D(_mm512_maskz_unpacklo_pd(0xFF, a, b));
+      odd = D(_mm512_maskz_unpackhi_pd(0xFF, a, b));
+    }
+  }
+
+  /// floor <= v < ceiling in every lane?
+  static XSOFTMAX_INLINE bool all_between(D v, D floor, D ceiling) {
+    return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(v, floor, _CMP_GE_OQ), v, ceiling, _CMP_LT_OQ) == 0xFF;
+  }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }
 

@@ -130,6 +130,20 @@ struct neon64 {
 
   static XSOFTMAX_INLINE double upper_half(D v) { return vgetq_lane_f64(v, 1); }
 
+  /// The first lanes of a and b, and the second ones.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE void deal(D a, D b, D& even, D& odd) {
+    static_assert(Unit == 1);
+    even = D(vtrn1q_f64(a, b));
+    odd = D(vtrn2q_f64(a, b));
+  }
+
+  /// floor <= v < ceiling in every lane?
+  static XSOFTMAX_INLINE bool all_between(D v, D floor, D ceiling) {
+    const uint64x2_t within = vandq_u64(vcgeq_f64(v, floor), vcltq_f64(v, ceiling));
+    return (vgetq_lane_u64(within, 0) & vgetq_lane_u64(within, 1)) != 0;
+  }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return vgetq_lane_s32(v, 0); }
 

@@ -132,6 +132,19 @@ struct sse2 {
 
   static XSOFTMAX_INLINE double upper_half(D v) { return _mm_cvtsd_f64(_mm_unpackhi_pd(v, v)); }
 
+  /// The first lanes of a and b, and the second ones.
+  template <std::size_t Unit>
+  static XSOFTMAX_INLINE void deal(D a, D b, D& even, D& odd) {
+    static_assert(Unit == 1);
+    even = D(_mm_unpacklo_pd(a, b));
+    odd = D(_mm_unpackhi_pd(a, b));
+  }
+
+  /// floor <= v < ceiling in every lane?
+  static XSOFTMAX_INLINE bool all_between(D v, D floor, D ceiling) {
+    return _mm_movemask_pd(_mm_and_pd(_mm_cmpge_pd(v, floor), _mm_cmplt_pd(v, ceiling))) == 0x3;
+  }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(v); }
 

@@ -74,10 +74,8 @@ template <class A, class T, class Row>
 class strip_cursor {
 public:
   /// Everything in elements of the matrix.
-  XSOFTMAX_INLINE strip_cursor(Row front, std::ptrdiff_t offset, std::ptrdiff_t step, std::ptrdiff_t ahead)
-      : row_(front), step_(bytes_of(front) * step), ahead_(bytes_of(front) * ahead) {
-    move(bytes_of(front) * offset);
-  }
+  XSOFTMAX_INLINE strip_cursor(Row first, std::ptrdiff_t step, std::ptrdiff_t ahead)
+      : row_(first), step_(bytes_of(first) * step), ahead_(bytes_of(first) * ahead) {}
 
   /// Asks memory for what comes later. Where that is nothing, for what is at hand: a branch costs more.
   template <bool Write = false>
@@ -98,7 +96,8 @@ public:
     store_chunk<A, Stream, T>(row_, 0, extent, y);
   }
 
-  XSOFTMAX_INLINE void next() { move(step_); }
+  /// In integers: after the last element there may be no place to point to.
+  XSOFTMAX_INLINE void next() { row_.data = reinterpret_cast<decltype(row_.data)>(address() + step_); }
 
   /// All of it for a matrix that is only read.
   template <class Extent>
@@ -122,11 +121,6 @@ private:
 
   XSOFTMAX_INLINE std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(row_.data); }
 
-  /// In integers: a visit may have no element, and after the last one there may be no place to point to.
-  XSOFTMAX_INLINE void move(std::intptr_t bytes) {
-    row_.data = reinterpret_cast<decltype(row_.data)>(address() + bytes);
-  }
-
   Row row_;
   std::intptr_t step_;
   std::intptr_t ahead_;
@@ -145,7 +139,7 @@ struct strip_matrix {
   template <class A, class T>
   XSOFTMAX_INLINE strip_cursor<A, T, Row> over(const strip_visit& visit) const {
     const std::ptrdiff_t ahead = static_cast<std::ptrdiff_t>(visit.ahead) * stride + visit.rows_ahead;
-    return {front, static_cast<std::ptrdiff_t>(visit.first) * stride + static_cast<std::ptrdiff_t>(visit.r),
+    return {at(visit.first).from(static_cast<std::ptrdiff_t>(visit.r)),
             static_cast<std::ptrdiff_t>(visit.step) * stride, prefetches ? ahead : 0};
   }
 };
@@ -189,11 +183,13 @@ public:
           if (i != front) {
             load(lanes, level, r);
           }
-          body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_LAMBDA {
-            for (std::size_t j = i; j < end; j += 2 * L) {
-              add_two(lanes, j + L < end, element);
-            }
-          });
+          if (i < end) { // of a lane without elements there may be no place to point to
+            body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_LAMBDA {
+              for (std::size_t j = i; j < end; j += 2 * L) {
+                add_two(lanes, j + L < end, element);
+              }
+            });
+          }
           for (std::size_t m = 1; m <= merges; ++m) {
             lane_pack<decltype(extent)::padded> other;
             load(other, level - m, r);

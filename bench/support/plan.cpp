@@ -76,6 +76,9 @@ plan make_plan(scope how_much) {
     append(p.float_costs, costs);
     append(p.float_costs, {{"halves", 1, 64'000'000}});
   }
+  if (how_much == scope::full) { // long columns: not aligned to a batch, and a narrow matrix
+    append(p.float_costs, {{"columns", 10'000, 1000}, {"columns", 50'000, 64}});
+  }
   return p;
 }
 

@@ -49,18 +49,16 @@ XSOFTMAX_INLINE two_sum_result<B> two_sum(B a, B b) {
   return {sum, (a - a_part) + (b - b_part)};
 }
 
-/// The pair with its lower part rounded to about 2^-102 of the upper. What has been through it once stays as it is, so
-/// that a block's sum and the accumulator's value of that one block are the same pair.
-XSOFTMAX_INLINE double_pair rounded_pair(double high, double low) {
-  const double grid = high * 0x1p-50;
-  return {high, (low + grid) - grid};
-}
-
-/// The same for batches of pairs.
+/// The lower part of a pair, or of a batch of pairs, rounded to about 2^-102 of the upper. What has been through it
+/// once stays as it is, so that a block's sum and the accumulator's value of that one block are the same pair.
 template <class D>
 XSOFTMAX_INLINE D rounded_low(D high, D low) {
   const D grid = high * D(0x1p-50);
   return (low + grid) - grid;
+}
+
+XSOFTMAX_INLINE double_pair rounded_pair(double high, double low) {
+  return {high, rounded_low(high, low)};
 }
 
 /// The lanes of v added as a binary tree: i with i + half.

@@ -9,9 +9,12 @@
 
 namespace {
 
-constexpr const char* usage = R"(xsoftmax_bench [--smoke | --quick | --full] [--logits FILE] [--output FILE] [--core N]
+constexpr const char* usage = R"(xsoftmax_bench [--smoke | --quick | --full | --tune | --guard] [--logits FILE]
+               [--output FILE] [--core N]
   --quick          half a minute; the default takes a few minutes
   --full           more lengths and more repetitions: about an hour
+  --tune           lengths close together, to see where which choice is the fastest: minutes
+  --guard          what tells whether a kernel has lost its speed: about a minute
   --smoke          seconds: checks that the suite works
   --logits FILE    the comparison on your own logits: .npy (little-endian float32 or float64, C order, one or
                    two dimensions) or raw little-endian float32
@@ -42,6 +45,10 @@ arguments parse(int count, char** words) {
       given.how_much = bench::scope::quick;
     } else if (word == "--full") {
       given.how_much = bench::scope::full;
+    } else if (word == "--tune") {
+      given.how_much = bench::scope::tune;
+    } else if (word == "--guard") {
+      given.how_much = bench::scope::guard;
     } else if (word == "--logits") {
       given.logits = value();
     } else if (word == "--output") {

@@ -3,7 +3,7 @@
 """The report of the benchmark suite: one HTML page with everything in it, tables for the terminal, and the README's
 picture.
 
-    report.py RESULTS.json [--html FILE] [--picture FILE] [--table]
+    report.py RESULTS.json [--html FILE] [--picture FILE] [--table] [--choices] [--guard]
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 
+from choices import automatic_against_best, print_choices
+from guard import print_guard
 from results import (ALGORITHMS, COSTS, LIMIT, OWN, ReportError, Results, costs_found, two_pass_comparisons)
 
 ARCHITECTURE_NAMES = {"sse2": "SSE2", "avx2": "AVX2 + FMA", "avx512": "AVX-512"}
@@ -182,6 +184,15 @@ def print_table(results, out=sys.stdout):
         for cols, _, ratios in peer_ratios(results, type_):
             print(f"{cols:>14}" + "".join(f"{ratios[p]:16.2f}" if p in ratios else f"{'-':>16}" for p in peers),
                   file=out)
+    print(f"\nautomatic ({ARCHITECTURE_NAMES[architectures[-1]]}) over the best other choice: the time of one over that "
+          "of the other", file=out)
+    for section in ("length", "vocabulary", "short_rows"):
+        for type_ in results.types(section):
+            found = automatic_against_best(results, section, type_, architectures[-1])
+            if found:
+                worst = max(found, key=lambda f: f[4])
+                print(f"{section.replace('_', ' '):>12}, {type_:<6}: at most {worst[4]:.2f} (at {worst[0]:,} x {worst[1]:,}, "
+                      f"{worst[3]})", file=out)
     print_costs(results, out)
     for key, m in results.failed().items():
         print(f"\nnot timed: {key.section} {key.type} {key.rows}x{key.cols} {key.who} {key.architecture} "
@@ -392,10 +403,11 @@ def build_page(results):
                      f"<p>What the library promises about costs relative to each other, on {best}: the time of the first over "
                      "that of the second, medians per element of benchmarks that ran interleaved. Lines without a promise "
                      "are for orientation. Halves are promised for rows out of cache, two threads for batches of "
-                     "rows.</p>",
+                     "rows, the choice at run time as nanoseconds of a call.</p>",
                      costs_table(results),
                      "<p class='note'>Columns: down the columns of a row-major matrix of that shape, against the rows "
-                     "of its transpose. Gradients: the logits stand for what comes from above. Quartiles: quartile against "
+                     "of its transpose. Gradients: the logits stand for what comes from above. Masked: half of the logits are -inf, "
+                     "ascending ones go from 0 to 40. Quartiles: quartile against "
                      f"opposite quartile. {html.escape(costs_note(results))} Times of threads are by the clock on the wall. Every "
                      "answer is checked before it is timed: columns and threads have the bits of the rows of one thread, "
                      "halves those of the float result rounded once, the other operations stay within the bounds of their "
@@ -427,11 +439,17 @@ def main():
     parser.add_argument("--html", help="write the page here")
     parser.add_argument("--picture", help="write the README's picture here")
     parser.add_argument("--table", action="store_true", help="print the tables")
+    parser.add_argument("--choices", action="store_true", help="print where which choice is the fastest")
+    parser.add_argument("--guard", action="store_true", help="print guarded ratios; fail if one is outside its bounds")
     given = parser.parse_args()
     try:
         results = Results(given.results)
         if given.table:
             print_table(results)
+        if given.choices:
+            print_choices(results, sys.stdout)
+        if given.guard and print_guard(results, sys.stdout):
+            sys.exit(1)
         if given.html:
             text, count = build_page(results)
             Path(given.html).write_text(text, encoding="utf-8")

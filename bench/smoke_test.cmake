@@ -31,7 +31,8 @@ endfunction()
 expect_success(${BENCH} --smoke --output ${WORK}/results.json)
 expect_in(results.json "length/float/1x1000/xsoftmax/sse2/two_pass/automatic")
 expect_in(results.json "length/double/1x1000/limit/-/copy_nontemporal/-")
-foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100)
+foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100 kinds/float/4x1000
+    calls/float/1x16)
   expect_in(results.json "\"${cost}/xsoftmax/")
 endforeach()
 file(READ ${WORK}/results.json content)
@@ -92,7 +93,8 @@ if(NOT text MATCHES "two-pass against the best three-pass, double")
 endif()
 foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)\n"
     "log_softmax_backward: columns over rows +float +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
-    "log_softmax over softmax +float +1 x 100 [^\n]*\n" "\nTwo threads: ")
+    "log_softmax over softmax +float +1 x 100 [^\n]*\n" "ascending rows over usual ones +float +4 x 1,000[^\n]*≤ 1.3 (kept|missed)\n"
+    "choice at run time[^\n]*≤ 5 ns more (kept|missed)\n" "short rows, float : at most [0-9.]+ " "\nTwo threads: ")
   if(NOT text MATCHES "${line}")
     message(FATAL_ERROR "the promised costs lack '${line}':\n${text}")
   endif()
@@ -105,6 +107,28 @@ foreach(chart ratio-float ratio-double time-float time-double bandwidth-float ba
 endforeach()
 if(page MATCHES "(src|href)=\"(https?:)?//" OR page MATCHES "url\\(http")
   message(FATAL_ERROR "the page asks for something from elsewhere: ${CMAKE_MATCH_0}")
+endif()
+
+# Choices and guard, which runs of their own feed, read what this one has.
+expect_success(${python} ${REPORT} ${WORK}/results.json --choices)
+if(NOT text MATCHES "two-pass overtakes three-pass reload +(between|nowhere)" OR NOT text MATCHES "of [0-9]+ within 5 %")
+  message(FATAL_ERROR "the choices are not complete:\n${text}")
+endif()
+execute_process(COMMAND ${python} ${REPORT} ${WORK}/results.json --guard WORKING_DIRECTORY ${WORK} RESULT_VARIABLE code
+  OUTPUT_VARIABLE text ERROR_VARIABLE errors)
+if(NOT text MATCHES "\n([0-9]+) outside their bounds, 0 wrong answers")
+  message(FATAL_ERROR "the guard did not say how many:\n${text}${errors}")
+endif()
+if((CMAKE_MATCH_1 EQUAL 0 AND NOT code EQUAL 0) OR (CMAKE_MATCH_1 GREATER 0 AND NOT code EQUAL 1))
+  message(FATAL_ERROR "the guard found ${CMAKE_MATCH_1} outside their bounds and returned ${code}")
+endif()
+# A kernel that takes seconds does not get past it.
+file(READ ${WORK}/results.json slower)
+string(REGEX REPLACE "(/xsoftmax/[a-z0-9]+/automatic/automatic[^}]*\"cpu_time\": )[0-9.e+-]+" "\\1 9e9" slower "${slower}")
+file(WRITE ${WORK}/slower.json "${slower}")
+execute_process(COMMAND ${python} ${REPORT} ${WORK}/slower.json --guard RESULT_VARIABLE code OUTPUT_VARIABLE text)
+if(NOT code EQUAL 1 OR NOT text MATCHES "\n! float")
+  message(FATAL_ERROR "the guard let a slow kernel pass (${code}):\n${text}")
 endif()
 expect_success(${python} ${REPORT} ${WORK}/f4.json --html ${WORK}/own.html)
 expect_in(own.html "id=\"logits-figure_1\"")

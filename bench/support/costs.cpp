@@ -277,6 +277,49 @@ int run_operations(const session& run, const shape& s, const row_set<float>& dat
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// Rows of other kinds against usual ones.
+template <class Arch>
+int run_kinds(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t size = data.size();
+  constexpr float masked = -std::numeric_limits<float>::infinity();
+  std::vector<std::unique_ptr<row_buffer<float>>> logits; // as long as the runs
+  std::vector<variant> all;
+  const auto add = [&](const std::string& name, const auto& logit) {
+    logits.push_back(std::make_unique<row_buffer<float>>(size));
+    float* const z = logits.back()->data();
+    for (std::size_t i = 0; i < size; ++i) {
+      z[i] = logit(i, data.z[i]);
+    }
+    all.push_back(own<Arch>(name, [=] {
+      xs::softmax<Arch>(xs::matrix_view<const float>(z, s.rows, s.cols),
+                        xs::matrix_view<float>(data.p, s.rows, s.cols));
+    }));
+    run_once(all.back(), data.p, size);
+    all.back().found = check(reference<float>(z, s.rows, s.cols), data.p, s.rows, s.cols, promised<float>());
+  };
+  add("plain", [](std::size_t, float x) { return x; });
+  add("half_masked", [](std::size_t i, float x) { return (i * 2654435761u >> 16 & 1) != 0 ? masked : x; });
+  add("padded", [&](std::size_t i, float x) { return i % s.cols >= s.cols / 2 ? masked : x; });
+  add("ascending",
+      [&](std::size_t i, float) { return 40 * static_cast<float>(i % s.cols) / static_cast<float>(s.cols); });
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
+/// A row so short that the call counts, through the choice at run time and without it.
+template <class Arch>
+int run_calls(const session& run, const shape& s, const row_set<float>& data) {
+  const xs::vector_view<const float> z(data.z, s.cols);
+  const xs::vector_view<float> p(data.p, s.cols);
+  std::vector<variant> all{own<Arch>("named", [=] { xs::softmax<Arch>(z, p); }),
+                           own<Arch>("runtime", [=] { xs::softmax(z, p); })};
+  const reference<float> exact(data.z, 1, s.cols);
+  for (variant& v : all) {
+    run_once(v, data.p, s.cols);
+    v.found = check(exact, data.p, 1, s.cols, promised<float>());
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
 template <class Arch, class T>
 int run_on(const session& run, const shape& s, const row_set<T>& data, int second_core) {
   if (s.section == "columns") {
@@ -291,6 +334,12 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
     }
     if (s.section == "operations") {
       return run_operations<Arch>(run, s, data);
+    }
+    if (s.section == "kinds") {
+      return run_kinds<Arch>(run, s, data);
+    }
+    if (s.section == "calls") {
+      return run_calls<Arch>(run, s, data);
     }
   }
   throw std::logic_error("no cost of " + s.section + " in " + type_name<T>);

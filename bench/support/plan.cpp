@@ -39,16 +39,19 @@ plan make_plan(scope how_much) {
                                    {"columns", 1000, 1000},
                                    {"columns", 4096, 256},
                                    {"columns", 4096, 4096}};
-  const std::vector<shape> costs{{"halves", 1, 1000},          {"halves", 1, 100'000},  {"halves", 1, 16'000'000},
-                                 {"threads", 256, 1000},       {"threads", 1024, 1000}, {"threads", 1, 4'000'000},
-                                 {"operations", 1, 100},       {"operations", 1, 1000}, {"operations", 1, 100'000},
-                                 {"operations", 1, 16'000'000}};
+  const std::vector<shape> costs{{"halves", 1, 1000},           {"halves", 1, 100'000},  {"halves", 1, 16'000'000},
+                                 {"threads", 256, 1000},        {"threads", 1024, 1000}, {"threads", 1, 4'000'000},
+                                 {"operations", 1, 100},        {"operations", 1, 1000}, {"operations", 1, 100'000},
+                                 {"operations", 1, 16'000'000}, {"kinds", 64, 1000},     {"kinds", 1, 4096},
+                                 {"kinds", 1, 100'000},         {"calls", 1, 16}};
   plan p{};
   switch (how_much) {
   case scope::smoke:
     p = {lengths({1}, 10000), lengths({1}, 1000), 2, 0.0005};
     append(p.float_shapes, {vocabulary[0], short_rows[2]});
-    p.float_costs = {columns[0], costs[0], {"threads", 64, 1000}, {"threads", 1, 200'000}, {"operations", 1, 100}};
+    p.float_costs = {
+        columns[0],         costs[0],        {"threads", 64, 1000}, {"threads", 1, 200'000}, {"operations", 1, 100},
+        {"kinds", 4, 1000}, {"calls", 1, 16}};
     p.double_costs = {columns[0]};
     break;
   case scope::quick:
@@ -69,6 +72,31 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, short_rows);
     append(p.double_shapes, vocabulary);
     append(p.double_shapes, short_rows);
+    break;
+  case scope::tune:
+    p = {{}, {}, 7, 0.004};
+    p.every_store_from = std::size_t{1} << 20;
+    for (std::size_t n = std::size_t{1} << 10; n <= std::size_t{1} << 26; n *= 2) {
+      p.float_shapes.push_back({"length", 1, n});
+      if (n >= std::size_t{1} << 17 && n < std::size_t{1} << 24) { // where it changes
+        p.float_shapes.push_back({"length", 1, n + n / 2});
+      }
+      if (n <= std::size_t{1} << 25) {
+        p.double_shapes.push_back({"length", 1, n});
+      }
+    }
+    for (const std::size_t n : {1, 2, 4, 8, 16, 24, 32, 48, 64, 65, 80, 96, 128}) {
+      p.float_shapes.push_back({"short_rows", 64, static_cast<std::size_t>(n)});
+      p.double_shapes.push_back({"short_rows", 64, static_cast<std::size_t>(n)});
+    }
+    break;
+  case scope::guard:
+    p = {lengths({1}, 100'000), lengths({1}, 100'000), 9, 0.004};
+    append(p.float_shapes, {{"length", 1, 16'000'000}});
+    append(p.float_shapes, short_rows);
+    p.float_costs = {columns[1], columns[2], {"halves", 1, 16'000'000}, {"operations", 1, 1000}};
+    append(p.float_costs, {costs.end() - 4, costs.end()});
+    p.double_costs = {columns[1]};
     break;
   }
   if (how_much == scope::standard || how_much == scope::full) {

@@ -13,11 +13,14 @@ enum class scope {
   quick,    ///< half a minute: a first impression
   standard, ///< minutes: the report
   full,     ///< long: more lengths, more repetitions
+  tune,     ///< minutes: lengths close together, with every store, to see where which choice is the fastest
+  guard,    ///< a minute: the few shapes whose ratios tell whether a kernel has lost its speed
 };
 
 /// One shape. All its variants are interleaved.
 struct shape {
-  std::string section; ///< length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations
+  /// length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls
+  std::string section;
   std::size_t rows;
   std::size_t cols;
 };
@@ -29,6 +32,7 @@ struct plan {
   double min_time; ///< seconds per repetition
   std::vector<shape> float_costs{};
   std::vector<shape> double_costs{};
+  std::size_t every_store_from = 0; ///< bytes of an output from which every kind of store is measured; 0: out of cache
 
   /// Rows of hundreds of megabytes are repeated less often: one repetition of all variants takes half a minute there.
   int repetitions_of(std::size_t bytes) const {

@@ -21,7 +21,8 @@ class ReportError(Exception):
 class Key:
     """What was measured: the fields of a benchmark's name."""
 
-    section: str  # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations
+    # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls
+    section: str
     type: str  # float | double
     rows: int
     cols: int
@@ -197,15 +198,21 @@ class Cost:
     words: str  # what the ratio says
     at_most: float = 0.0  # 0: no promise
     at_least: float = 0.0
+    more_ns: float = 0.0  # promised instead: at most so much more for a call
     who: str = OWN  # of the dividend
 
     def promised(self, results, type_, rows, cols):
         """The promises about halves are made for rows out of cache, and the one about threads for batches."""
         if self.section == "halves" and not results.out_of_cache(type_, cols) or self.section == "threads" and rows == 1:
             return ""
+        if self.more_ns:
+            return f"≤ {self.more_ns:g} ns more"
         return f"≤ {self.at_most:g}" if self.at_most else f"≥ {self.at_least:g}" if self.at_least else ""
 
-    def kept(self, ratio):
+    def kept(self, over, under, elements):
+        if self.more_ns:
+            return (over.median - under.median) * elements <= self.more_ns
+        ratio = over.median / under.median
         return ratio <= self.at_most if self.at_most else ratio >= self.at_least
 
 
@@ -221,6 +228,10 @@ COSTS = [
     *[Cost("operations", name, "softmax", f"{name} over softmax")
       for name in ("log_softmax", "log_sum_exp", "softmax_backward", "log_softmax_backward")],
     Cost("operations", "log_softmax", "log_softmax", "log_softmax of Eigen over the library's", who="Eigen"),
+    *[Cost("kinds", name, "plain", f"{words} over usual ones", at_most=1.3)
+      for name, words in (("half_masked", "rows masked at random"), ("padded", "rows masked from the middle on"),
+                          ("ascending", "ascending rows"))],
+    Cost("calls", "runtime", "named", "choice at run time over a named architecture", more_ns=5),
 ]
 
 
@@ -250,7 +261,8 @@ class CostFound:
 
     @property
     def verdict(self):
-        return ("kept" if self.cost.kept(self.ratio) else "missed") if self.promise else ""
+        kept = self.cost.kept(self.over, self.under, self.rows * self.cols)
+        return ("kept" if kept else "missed") if self.promise else ""
 
 
 def costs_found(results):

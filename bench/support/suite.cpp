@@ -29,8 +29,9 @@ constexpr named_algorithm algorithms[] = {
     {"online", xs::softmax_algorithm::online},
 };
 
+/// every_store: is each kind of store measured, or the library's choice?
 template <class Arch, class T>
-void add_own_variants(std::vector<variant>& all, const row_set<T>& data, double guess) {
+void add_own_variants(std::vector<variant>& all, const row_set<T>& data, double guess, bool every_store) {
   const auto add = [&](const named_algorithm& a, xs::store_kind store, const char* store_name) {
     const xs::matrix_view<const T> in(data.z, data.rows, data.cols);
     const xs::matrix_view<T> out(data.p, data.rows, data.cols);
@@ -42,14 +43,22 @@ void add_own_variants(std::vector<variant>& all, const row_set<T>& data, double 
   };
   // Where input and output together leave the caches, the kind of store decides as much as the algorithm does: both are
   // measured, so that algorithms are compared with equal stores.
-  const bool out_of_cache = 2 * data.bytes() > last_level_cache();
   for (const named_algorithm& a : algorithms) {
-    if (!out_of_cache || a.algorithm == xs::softmax_algorithm::automatic) {
+    if (!every_store || a.algorithm == xs::softmax_algorithm::automatic) {
       add(a, xs::store_kind::automatic, "automatic");
     } else {
       add(a, xs::store_kind::cached, "cached");
       add(a, xs::store_kind::streaming, "streaming");
     }
+  }
+  if (data.rows > 1) { // the same rows by a call for each
+    all.push_back({std::string("xsoftmax/") + Arch::name + "/row_by_row/automatic", true, false, 4 * guess, [=] {
+                     for (std::size_t r = 0; r < data.rows; ++r) {
+                       const std::size_t first = r * data.cols;
+                       xs::softmax<Arch>(xs::vector_view<const T>(data.z + first, data.cols),
+                                         xs::vector_view<T>(data.p + first, data.cols));
+                     }
+                   }});
   }
 }
 
@@ -85,14 +94,16 @@ void add_limits(std::vector<variant>& all, const row_set<T>& data) {
 }
 
 template <class T>
-std::vector<variant> variants_of(const row_set<T>& data) {
+std::vector<variant> variants_of(const plan& p, const row_set<T>& data) {
   std::vector<variant> all;
   for_each_architecture([&]<class Arch>(Arch) {
     const double guess = std::is_same_v<Arch, xs::arch::avx512> ? 0.5
                          : std::is_same_v<Arch, xs::arch::avx2> ? 0.7
                                                                 : 1.5;
     const double width = sizeof(T) / 4.0;
-    add_own_variants<Arch>(all, data, guess * width * width);
+    const bool every_store =
+        p.every_store_from != 0 ? data.bytes() >= p.every_store_from : 2 * data.bytes() > last_level_cache();
+    add_own_variants<Arch>(all, data, guess * width * width, every_store);
   });
   add_peers(all, data);
   add_limits(all, data);
@@ -156,7 +167,7 @@ template <class T>
 int run_shape(const session& run, const shape& s, const row_set<T>& data) {
   run.line.begin(type_name<T> + (", " + (s.rows == 1 ? "" : std::to_string(s.rows) + " rows of ")) +
                  std::to_string(s.cols));
-  std::vector<variant> all = variants_of(data);
+  std::vector<variant> all = variants_of(run.p, data);
   const int wrong = check_answers(all, data);
   return wrong + time_variants(run, s, type_name<T>, data.bytes(), all);
 }
@@ -166,7 +177,7 @@ double expected_seconds(const plan& p, const std::vector<shape>& shapes, const s
   double seconds = 0;
   for (const shape& s : shapes) {
     const row_set<T> data{nullptr, nullptr, s.rows, s.cols};
-    for (const variant& v : variants_of(data)) {
+    for (const variant& v : variants_of(p, data)) {
       seconds += expected_seconds(p, v.guess, data.size(), data.bytes());
     }
   }

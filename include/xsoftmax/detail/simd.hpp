@@ -12,8 +12,10 @@
 #include <utility>
 #include <xsimd/xsimd.hpp>
 #include <xsoftmax/arch.hpp>
-#if defined(__x86_64__)
+#if defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__x86_64__)
+#include <emmintrin.h> // the rest would take as long to compile as the library
 #endif
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {

@@ -326,32 +326,30 @@ template <class A>
 struct shifted_lanes {
   using D = batch<A, double>;
 
-  D low;
-  D high;
+  D even; ///< the lanes at even places
+  D odd;
 
   /// As in lane_batch.
   template <std::size_t Unit>
-  static XSOFTMAX_INLINE auto level(const shifted_lanes& a, const shifted_lanes& b) {
-    if constexpr (Unit == 1) {
-      return lane_batch<A, float>::template level<1>({(a.low + a.high) * D(0x1p896)}, {(b.low + b.high) * D(0x1p896)});
-    } else {
-      shifted_lanes even;
-      shifted_lanes odd;
-      native<A>::template deal<Unit>(a.low, b.low, even.low, odd.low);
-      native<A>::template deal<Unit>(a.high, b.high, even.high, odd.high);
-      return shifted_lanes{even.low + odd.low, even.high + odd.high};
-    }
+  static XSOFTMAX_INLINE shifted_lanes level(const shifted_lanes& a, const shifted_lanes& b) {
+    D even_first, even_second, odd_first, odd_second;
+    native<A>::template deal<Unit>(a.even, b.even, even_first, even_second);
+    native<A>::template deal<Unit>(a.odd, b.odd, odd_first, odd_second);
+    return {even_first + even_second, odd_first + odd_second};
   }
+
+  /// As in lane_batch, and the last level.
+  XSOFTMAX_INLINE row_totals<D> totals() const { return {(even + odd) * D(0x1p896), D(0.0)}; }
 };
 
-/// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Of four
-/// neighbouring lanes the first two are in one batch, the others in another. Terms are below 2^111, so that a block's
-/// sum is below 2^128, which is what the exponent of an infinite or NaN float stands for.
+/// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Even lanes
+/// are in one batch, odd lanes in another, and meet at the last level of the tree. Terms are below 2^111, so that a
+/// block's sum is below 2^128, which is what the exponent of an infinite or NaN float stands for.
 template <class A>
 requires shifts_to_double<A>
 class term_sum<A, float> {
 public:
-  XSOFTMAX_INLINE term_sum() : low_(zeros()), high_(zeros()) {}
+  XSOFTMAX_INLINE term_sum() : even_(zeros()), odd_(zeros()) {}
 
   /// Of such a run.
   template <std::size_t N>
@@ -368,16 +366,16 @@ public:
   /// The levels of the tree that need no lane of another batch.
   XSOFTMAX_INLINE shifted_lanes<A> one_batch() const {
     if constexpr (per_lanes == 2) {
-      return {low_.v[0] + low_.v[1], high_.v[0] + high_.v[1]};
+      return {even_.v[0] + even_.v[1], odd_.v[0] + odd_.v[1]};
     } else {
-      return {low_.v[0], high_.v[0]};
+      return {even_.v[0], odd_.v[0]};
     }
   }
 
   /// The tree of lane_sum.
   XSOFTMAX_INLINE double_pair total() const {
     const auto lanes = one_batch();
-    const double sum = add_lanes_apart<native<A>>(lanes.low, lanes.high) * 0x1p896;
+    const double sum = add_lanes_apart<native<A>>(lanes.even, lanes.odd) * 0x1p896;
     return {sum < 0x1p128 ? sum : __builtin_inf(), 0.0};
   }
 
@@ -412,25 +410,28 @@ private:
 
   template <bool IsFirst, std::size_t At>
   XSOFTMAX_INLINE void enter_lanes(batch<A, float> e) {
-    D low;
-    D high;
-    native<A>::shift_to_double(e, low, high);
-    low_.v[At] = IsFirst ? low : low_.v[At] + low;
-    high_.v[At] = IsFirst ? high : high_.v[At] + high;
+    D even;
+    D odd;
+    native<A>::shift_to_double(e, even, odd);
+    even_.v[At] = IsFirst ? even : even_.v[At] + even;
+    odd_.v[At] = IsFirst ? odd : odd_.v[At] + odd;
   }
 
   template <class N, class V>
-  static XSOFTMAX_INLINE double add_lanes_apart(V low, V high) {
+  static XSOFTMAX_INLINE double add_lanes_apart(V even, V odd) {
     if constexpr (V::size == 2) {
-      return add_lanes<N>(low + high);
+      // The last two levels of either: (0, 1) + (2, 3), then the lanes of both.
+      V first, second;
+      N::template deal<1>(even, odd, first, second);
+      return add_lanes<N>(first + second);
     } else {
-      return add_lanes_apart<typename N::half>(N::lower_half(low) + N::upper_half(low),
-                                               N::lower_half(high) + N::upper_half(high));
+      return add_lanes_apart<typename N::half>(N::lower_half(even) + N::upper_half(even),
+                                               N::lower_half(odd) + N::upper_half(odd));
     }
   }
 
-  pack<D, per_lanes> low_;
-  pack<D, per_lanes> high_;
+  pack<D, per_lanes> even_;
+  pack<D, per_lanes> odd_;
 };
 
 /// The sums of as many rows as a batch of doubles has lanes, a lane each in their order. lanes_of_row(index_constant)
@@ -467,6 +468,11 @@ XSOFTMAX_INLINE decoded decode(double v) {
 /// 2^exponent for -1022 <= exponent <= 1023.
 XSOFTMAX_INLINE constexpr double power_of_two(std::int64_t exponent) {
   return __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent + 1023) << 52);
+}
+
+/// The octave of a positive normal double: floor(log2(v)).
+XSOFTMAX_INLINE constexpr std::int64_t octave_of_double(double v) {
+  return static_cast<std::int64_t>(__builtin_bit_cast(std::uint64_t, v) >> 52) - 1023;
 }
 
 /// Sum of non-negative numbers (high + low) * 2^octave, independent of their order and of how they are split between

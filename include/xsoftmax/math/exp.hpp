@@ -305,6 +305,9 @@ public:
     return map(
         [&](V s, V o, V v) XSOFTMAX_LAMBDA {
           V t = Native::negative_multiply_add(o, ln2_low_, v);
+          if constexpr (sizeof(T) == 4 && !Native::fused) {
+            t = Native::negative_multiply_add(o, ln2_rest_, t);
+          }
           if constexpr (HasTemperature) {
             t = t * inverse_;
           }
@@ -497,6 +500,13 @@ public:
     return static_cast<T>(reference + headroom<T>) * r.ln2_high;
   }
 
+  /// All x with |x| below this one lie between both; 0 or less if none do.
+  static XSOFTMAX_INLINE T reach(const reduction<A, T>& r, std::int64_t reference) {
+    const T below = -lowest_normal(r, reference);
+    const T above = highest_logit(r, reference);
+    return below < above ? below : above;
+  }
+
   /// The power at and (float) below that octave is 0.
   static XSOFTMAX_INLINE I power_or_zero(I power) {
     if constexpr (sizeof(T) == 4) {
@@ -546,7 +556,8 @@ public:
 
   /// S relative to 2^(reference - bias), as of the terms of a row
   XSOFTMAX_INLINE probability_estimate(std::int64_t reference, double sum)
-      : probability_estimate(reference, 1.0 / sum, octave_bias<float> - reference + octave(1.0 / sum)) {}
+      : probability_estimate(reference, 1.0 / sum,
+                             octave_bias<float> - reference + detail::octave_of_double(1.0 / sum)) {}
 
   /// Does it serve a row whose maximum is of the reference's octave? (Its lowest() is then negative.)
   static XSOFTMAX_INLINE bool serves(std::int64_t reference) { return reference < farthest / 2; }
@@ -622,10 +633,6 @@ private:
     } else {
       return native<A>::multiply_add(exp_remainder<A>(t, t), t, F(1.0f));
     }
-  }
-
-  static XSOFTMAX_INLINE std::int64_t octave(double v) {
-    return static_cast<std::int64_t>(__builtin_bit_cast(std::uint64_t, v) >> 52) - 1023;
   }
 
   /// The table times v, as power_bits wants it: less j steps.

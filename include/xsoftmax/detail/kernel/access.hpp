@@ -64,8 +64,8 @@ struct plain_row : contiguous_row<T> {
   }
 
   template <class A>
-  XSOFTMAX_INLINE T front() const {
-    return *this->data;
+  XSOFTMAX_INLINE T element(std::size_t i) const {
+    return this->data[i];
   }
 
   XSOFTMAX_INLINE contiguous_row<T> target(std::size_t first, no_buffer&) const { return {this->data + first}; }
@@ -102,9 +102,9 @@ struct any_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE T front() const {
+  XSOFTMAX_INLINE T element(std::size_t i) const {
     buffer room;
-    return *block<A>(0, 1, room).data;
+    return *block<A>(i, i + 1, room).data;
   }
 
   XSOFTMAX_INLINE contiguous_row<T> target(std::size_t first, buffer& room) const {
@@ -283,8 +283,8 @@ struct formatted_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE float front() const {
-    return get(0);
+  XSOFTMAX_INLINE float element(std::size_t i) const {
+    return get(i);
   }
 
   XSOFTMAX_INLINE formatted_row target(std::size_t first, no_buffer&) const {

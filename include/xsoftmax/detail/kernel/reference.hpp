@@ -25,23 +25,30 @@ XSOFTMAX_INLINE bool is_regular(const math::reduction<A, T>& reduction, T larges
 template <class T>
 inline constexpr std::int64_t usual_reference = sizeof(T) == 4 ? -30 : -360;
 
-/// A reference for a row of which only the first element is known: so far below it that the row's maximum may lie tens
-/// of octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is
-/// above the lower end. Where the first element says nothing or is small, logits are taken to be around 0.
+/// The larger of two elements of a row, b if a is NaN.
+template <class T>
+XSOFTMAX_INLINE T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+/// A reference for a row of which only one element is known: so far below it that the row's maximum may lie tens of
+/// octaves above (hundreds for double), and as that element is not above the maximum, every term that counts is above
+/// the lower end. Where the element says nothing or is small, logits are taken to be around 0. Of the first and the
+/// last element the larger is known, so that rows in order are no exception.
 template <bool HasTemperature, class A, class T>
-XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& reduction, T first) {
+XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& reduction, T example) {
   if constexpr (!HasTemperature) {
-    // The usual case as a branch, which is predicted, where the general one is a chain of thirty cycles. The first
-    // element is then at most 29 (347) octaves below 0.
+    // The usual case as a branch, which is predicted, where the general one is a chain of thirty cycles. The element is
+    // then at most 29 (347) octaves below 0.
     constexpr T usual = sizeof(T) == 4 ? 20 : 240;
-    if (first > -usual && first < usual) [[likely]] {
+    if (example > -usual && example < usual) [[likely]] {
       return usual_reference<T>;
     }
   }
   constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   constexpr std::int64_t room = math::headroom<T> / 2;
   std::int64_t octave;
-  const std::int64_t reference = (is_regular<HasTemperature>(reduction, first, octave) ? octave : 0) - room;
+  const std::int64_t reference = (is_regular<HasTemperature>(reduction, example, octave) ? octave : 0) - room;
   return reference < -limit ? -limit : reference > limit - 2 * room ? limit - 2 * room : reference;
 }
 

@@ -68,6 +68,13 @@ XSOFTMAX_INLINE bool contains_nan(contiguous_row<const T> z, std::size_t n) {
   return found;
 }
 
+/// max(|x|, m), lane by lane over all batches.
+template <class A, class V, std::size_t N>
+XSOFTMAX_INLINE V largest_magnitude(const pack<V, N>& x, V m) {
+  unroll<N>([&](auto b) XSOFTMAX_LAMBDA { m = native<A>::max_magnitude(x.v[decltype(b)::value], m); });
+  return m;
+}
+
 /// A block's sum relative to a reference, and the octave of its largest term. The octave is beyond every range where
 /// that is +inf or NaN.
 struct block_terms {
@@ -91,11 +98,21 @@ XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t
   return {sum.total(), math::octave_of<T>(native<A>::largest_lane(largest))};
 }
 
+/// A step on the batches of a chunk, one by one or all together.
+template <class Step, class Pack>
+XSOFTMAX_INLINE auto apply(Step&& step, const Pack& x) {
+  if constexpr (requires { step(x); }) {
+    return step(x);
+  } else {
+    return map(step, x);
+  }
+}
+
 /// p = step(source), chunk by chunk.
 template <class A, class T, class Step, class Source, class Out>
 XSOFTMAX_INLINE void transform(Step&& step, Source source, Out p, std::size_t n) {
   for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    store_chunk<A, false, T>(p, i, extent, map(step, load_chunk<A, T>(source, i, extent, T{})));
+    store_chunk<A, false, T>(p, i, extent, apply(step, load_chunk<A, T>(source, i, extent, T{})));
   });
 }
 
@@ -110,7 +127,7 @@ XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, Out p, std::
   const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       store_chunk<A, decltype(streamed)::value != 0, T>(p, i, extent,
-                                                        map(step, load_chunk<A, T>(source, i, extent, T{})));
+                                                        apply(step, load_chunk<A, T>(source, i, extent, T{})));
     });
   };
   pass(index_constant<0>{}, 0, head);
@@ -158,6 +175,8 @@ class normaliser {
 public:
   using V = batch<A, T>;
 
+  static constexpr int lift_octaves = sizeof(T) == 4 ? 64 : 128;
+
   /// S relative to the reference of the terms
   XSOFTMAX_INLINE explicit normaliser(double_pair sum) : normaliser(reciprocal_of(sum)) {}
 
@@ -165,8 +184,33 @@ public:
 
   XSOFTMAX_INLINE normaliser(V high, V low) : high_(high), low_(low) {}
 
-  XSOFTMAX_INLINE V operator()(V e) const {
-    return native<A>::fused_multiply_add(e, high_, e * low_) * V(static_cast<T>(1.0 / lift));
+  XSOFTMAX_INLINE V operator()(V e) const { return of_lowered(e) * V(static_cast<T>(1.0 / lift)); }
+
+  /// p of 2^-lift_octaves times a term: the same number of fewer operations where no part of the product is subnormal.
+  XSOFTMAX_INLINE V of_lowered(V e) const { return native<A>::fused_multiply_add(e, high_, e * low_); }
+
+  /// 2^-lift_octaves e, if that is a normal number.
+  static XSOFTMAX_INLINE V lowered(V e) {
+    constexpr bits_t<T> octaves = bits_t<T>{lift_octaves} << math::exp_format<T>::fraction_bits;
+    return native<A>::from_bits(native<A>::bits(e) - batch<A, bits_t<T>>(octaves));
+  }
+
+  /// Is no part of the product subnormal, if 2^lowest is the octave of the smallest term and 2^sum that of S? The parts
+  /// of 1 / S are not below 2^-53 (double: 2^-106, but for rounding errors) of it.
+  static XSOFTMAX_INLINE constexpr bool may_lower(std::int64_t lowest, std::int64_t sum) {
+    constexpr std::int64_t normal = math::exp_format<T>::exponent_bias - 1;
+    constexpr std::int64_t parts = sizeof(T) == 4 ? 54 : 222;
+    return lowest - lift_octaves >= -normal && lowest - sum - 1 - parts >= -normal;
+  }
+
+  /// run(step), the step from a term to p that fits.
+  template <class Run>
+  XSOFTMAX_INLINE void with_step(bool may_lower, Run&& run) const {
+    if (may_lower) {
+      run([&](V e) XSOFTMAX_LAMBDA { return of_lowered(lowered(e)); });
+    } else {
+      run(*this);
+    }
   }
 
   static XSOFTMAX_INLINE reciprocal<T> reciprocal_of(double_pair sum) {
@@ -199,7 +243,7 @@ private:
   /// Neither part of the product is subnormal where p is not, so that flushing such numbers to zero takes nothing else:
   /// the product is formed far above its place and put there by an exact multiplication (which rounds once more only if
   /// p is subnormal).
-  static constexpr double lift = sizeof(T) == 4 ? 0x1p64 : 0x1p128;
+  static constexpr double lift = power_of_two(lift_octaves);
 
   /// One step of Newton's method in twice the precision: 1 / S = r + r (1 - S r); this is 1 - S r.
   static XSOFTMAX_INLINE V rest_of(V high, V low, V r) {
@@ -226,6 +270,7 @@ struct row_state {
   T value = T{};              ///< filled: the value; ties: the maximum
   std::int64_t reference = 0; ///< octave of the maximum (or of the sink, if that is larger)
   double_pair sum = {};       ///< relative to 2^(reference - bias)
+  bool may_lower = false;     ///< may the last pass take lowered terms (normaliser)?
 };
 
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A row of at most one block, where latency is what counts: one pass for the terms and their sum, no maximum, no
-// accumulator, and a single decision, on the sum. Logits are clamped to what a guessed reference can hold, and
+// A row of at most one block, where latency is what counts: one pass for the terms and their sum, relative to a guessed
+// reference, no maximum, no accumulator. Where the terms of a row stay in registers, logits are clamped to what the
+// reference can hold, and there is a single decision, on the sum:
 //
 //   S >= 2^(bias + headroom - 1)          if one was clamped from above, +inf included: its term alone is as large
 //   S < n * 2^(bias - slack)              if all may lie too far below
@@ -11,8 +12,8 @@
 #pragma once
 
 #include <bit>
+#include <xsoftmax/detail/kernel/near_zero.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
-#include <xsoftmax/detail/kernel/row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
@@ -23,13 +24,14 @@ public:
   static constexpr std::size_t capacity = block_size<T>;
 
   /// p = softmax(z), or false if the guess failed; then only `terms`, where the terms of a longer row wait, may have
-  /// been written.
+  /// been written. `far`: rows, this one included, that are taken not to be near 0 altogether; kept up to date.
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n) {
+  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
+                                  std::size_t& far) {
     if constexpr (HasTemperature) { // less usual: one copy of the code for rows of every access
-      return run_out_of_line(reduction, z, terms, p, n);
+      return run_out_of_line(reduction, z, terms, p, n, far);
     } else {
-      return run_here(reduction, z, terms, p, n);
+      return run_here(reduction, z, terms, p, n, far);
     }
   }
 
@@ -45,20 +47,20 @@ private:
 
   template <class In, class Terms, class Out>
   static __attribute__((noinline)) bool run_out_of_line(const math::reduction<A, T>& reduction, In z, Terms terms,
-                                                        Out p, std::size_t n) {
-    return run_here(reduction, z, terms, p, n);
+                                                        Out p, std::size_t n, std::size_t& far) {
+    return run_here(reduction, z, terms, p, n, far);
   }
 
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, In z, Terms terms, Out p,
-                                       std::size_t n) {
-    const Term term(reduction, guessed_reference<HasTemperature>(reduction, z.get(0)));
+  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
+                                       std::size_t& far) {
     if constexpr (in_registers != 0 && In::addressable && Out::addressable) {
       if (n <= in_registers) {
+        const Term term(reduction, guessed_reference<HasTemperature>(reduction, z.get(0)));
         return run_in_registers<in_registers>(term, z, p, n);
       }
     }
-    return run_in_memory(term, z, terms, p, n);
+    return run_in_memory(reduction, z, terms, p, n, far);
   }
 
   /// Does the sum of at most n terms say that the guess served?
@@ -69,20 +71,20 @@ private:
   }
 
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run_in_memory(const Term& term, In z, Terms terms, Out p, std::size_t n) {
-    term_sum<A, T> sum;
-    for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-      const auto e =
-          map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, i, extent, -infinity<T>));
-      store_chunk<A, false, T>(terms, i, extent, e);
-      sum.add(e);
-    });
-    const double_pair total = sum.total();
-    if (!holds(total.high, n)) {
+  static XSOFTMAX_INLINE bool run_in_memory(const math::reduction<A, T>& reduction, In z, Terms terms, Out p,
+                                            std::size_t n, std::size_t& far) {
+    const T example = larger(z.get(0), z.get(n - 1));
+    const std::int64_t reference = guessed_reference<HasTemperature>(reduction, example);
+    nearness<A, T> near = far == 0 ? nearness<A, T>(Term::reach(reduction, reference), example) : nearness<A, T>();
+    const block_terms all = sum_terms_near_zero<true, A, T>(Term(reduction, reference), reference, z, terms, n, near);
+    constexpr std::size_t rows_to_pass = 8;
+    far = far != 0 ? far - 1 : near.everywhere() ? 0 : rows_to_pass;
+    if (all.octave > reference + math::headroom<T> ||
+        (!near.everywhere() && !kernel::holds<A, T>(reference, all.octave))) {
       return false;
     }
-    const normaliser<A, T> normalise(total);
-    transform<A, T>([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, terms, p, n);
+    normaliser<A, T>(all.sum).with_step(near.may_lower(reduction, reference, all.sum),
+                                        [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
     return true;
   }
 

@@ -11,6 +11,7 @@
 
 #include <type_traits>
 #include <xsoftmax/detail/kernel/half_row.hpp>
+#include <xsoftmax/detail/kernel/near_zero.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
 #include <xsoftmax/detail/kernel/row_groups.hpp>
 #include <xsoftmax/detail/kernel/short_row.hpp>
@@ -105,8 +106,21 @@ private:
     return maximum<A, T>(z_, first, last);
   }
 
+  /// May what a row is stored in be written and then written again?
+  XSOFTMAX_INLINE bool may_store_twice() const { return Out::terms_apart || task_.z.data != task_.p.data; }
+
+  /// Of a row that nothing has been summed of, where terms will be relative to `reference`.
+  XSOFTMAX_INLINE nearness<A, T> nearness_of(std::int64_t reference, bool may_try = true) const {
+    return may_try ? nearness<A, T>(Regular::reach(reduction_, reference), example()) : nearness<A, T>();
+  }
+
+  /// What is known of a row beforehand.
+  XSOFTMAX_INLINE T example() const {
+    return larger(z_.template element<A>(0), z_.template element<A>(task_.cols - 1));
+  }
+
   template <bool Store>
-  __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference) const {
+  __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference, nearness<A, T>& near) const {
     const std::size_t last = block_end(first);
     typename In::buffer z_room;
     contiguous_row<T> terms{};
@@ -115,25 +129,39 @@ private:
     }
     const auto z = z_.template block<A>(first, last, z_room);
     const Regular term(reduction_, reference);
-    if constexpr (has_words<A> && requires { z.halves(); }) {
-      const T lowest = Regular::lowest_normal(reduction_, reference);
-      if (lowest < 0 && z.format == storage_format::bfloat16) {
-        return sum_half_terms<Store, storage_format::bfloat16, A>(term, lowest, z, terms, last - first);
-      }
-      if (lowest < 0 && z.format == storage_format::float16) {
-        return sum_half_terms<Store, storage_format::float16, A>(term, lowest, z, terms, last - first);
+    if constexpr (requires { z.halves(); }) {
+      if (!z.is_native()) { // whose last pass needs to know the maximum
+        near = nearness<A, T>();
+        if constexpr (has_words<A>) {
+          const T lowest = Regular::lowest_normal(reduction_, reference);
+          if (lowest < 0 && z.format == storage_format::bfloat16) {
+            return sum_half_terms<Store, storage_format::bfloat16, A>(term, lowest, z, terms, last - first);
+          }
+          if (lowest < 0) {
+            return sum_half_terms<Store, storage_format::float16, A>(term, lowest, z, terms, last - first);
+          }
+        }
+        return sum_terms<Store, A, T>(term, z, terms, last - first);
       }
     }
-    return sum_terms<Store, A, T>(term, z, terms, last - first);
+    return sum_terms_near_zero<Store, A, T>(term, reference, z, terms, last - first, near);
+  }
+
+  /// The denominator of a row whose terms have been summed relative to state.reference.
+  XSOFTMAX_INLINE void complete_row(row_state<T>& state, row_sum<A, T>& sum, const nearness<A, T>& near) const {
+    complete(state, sum, task_.sink, task_.temperature);
+    state.may_lower = task_.sink == -infinity<double> && state.kind == row_kind::regular &&
+                      near.may_lower(reduction_, state.reference, state.sum);
   }
 
   template <bool Store>
   XSOFTMAX_INLINE void sum_row(row_state<T>& state) const {
     row_sum<A, T> sum;
+    nearness<A, T> near = nearness_of(state.reference, !Store || may_store_twice());
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
-      sum.add(block<Store>(first, state.reference).sum, state.reference);
+      sum.add(block<Store>(first, state.reference, near).sum, state.reference);
     }
-    complete(state, sum, task_.sink, task_.temperature);
+    complete_row(state, sum, near);
   }
 
   /// Three passes: the maximum, then the sum. This way serves every row.
@@ -148,27 +176,29 @@ private:
   /// Two-pass: every term is a pair (mantissa, exponent), and a block's terms share the exponent of a reference that is
   /// guessed and corrected: no pass for the maximum. The octave of a block's largest term tells whether the guess held.
   __attribute__((noinline)) row_state<T> pairs() const {
-    std::int64_t reference = guessed_reference<HasTemperature>(reduction_, z_.template front<A>());
+    std::int64_t reference = guessed_reference<HasTemperature>(reduction_, example());
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
+    nearness<A, T> near = nearness_of(reference);
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
-      block_terms terms = block<false>(first, reference);
+      block_terms terms = block<false>(first, reference, near);
       if (terms.octave > limit || !reduction_.usable) {
         return maximum_first(); // beyond the range, +inf or NaN
       }
       if (terms.octave > reference + math::headroom<T>) {
         reference = terms.octave;
-        terms = block<false>(first, reference);
+        near = nearness<A, T>();
+        terms = block<false>(first, reference, near);
       }
       sum.add(terms.sum, reference);
       highest = terms.octave > highest ? terms.octave : highest;
     }
-    if (!holds<A, T>(reference, highest)) {
+    if (!near.everywhere() && !holds<A, T>(reference, highest)) {
       return maximum_first();
     }
     row_state<T> state;
-    state.reference = highest;
-    complete(state, sum, task_.sink, task_.temperature);
+    state.reference = near.everywhere() ? reference : highest;
+    complete_row(state, sum, near);
     return state;
   }
 
@@ -183,7 +213,8 @@ private:
         return maximum_first();
       }
       state.reference = octave > state.reference ? octave : state.reference;
-      sum.add(block<false>(first, state.reference).sum, state.reference);
+      nearness<A, T> near = nearness_of(state.reference);
+      sum.add(block<false>(first, state.reference, near).sum, state.reference);
     }
     complete(state, sum, task_.sink, task_.temperature);
     return state;
@@ -192,7 +223,7 @@ private:
   /// May p hold the terms before the reference is final? Not with a sink, which can move it at the end; and a row that
   /// is overwritten in place cannot be tried twice.
   XSOFTMAX_INLINE bool may_store_guess() const {
-    return task_.sink == -infinity<double> && reduction_.usable && (Out::terms_apart || task_.z.data != task_.p.data);
+    return task_.sink == -infinity<double> && reduction_.usable && may_store_twice();
   }
 
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
@@ -200,21 +231,22 @@ private:
     if (!may_store_guess()) {
       return false;
     }
-    state.reference = guessed_reference<HasTemperature>(reduction_, z_.template front<A>());
+    state.reference = guessed_reference<HasTemperature>(reduction_, example());
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
+    nearness<A, T> near = nearness_of(state.reference);
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
-      const block_terms terms = block<true>(first, state.reference);
+      const block_terms terms = block<true>(first, state.reference, near);
       if (terms.octave > state.reference + math::headroom<T> || terms.octave > limit) {
         return false;
       }
       sum.add(terms.sum, state.reference);
       highest = terms.octave > highest ? terms.octave : highest;
     }
-    if (!holds<A, T>(state.reference, highest) || !sum.finite()) {
+    if ((!near.everywhere() && !holds<A, T>(state.reference, highest)) || !sum.finite()) {
       return false;
     }
-    complete(state, sum, task_.sink, task_.temperature);
+    complete_row(state, sum, near);
     return true;
   }
 
@@ -235,7 +267,14 @@ private:
 
   /// The last pass: p_i = e_i / S, the terms computed again.
   __attribute__((noinline)) void finish(const row_state<T>& state, bool stream) const {
-    if (state.kind == row_kind::regular) [[likely]] {
+    if (state.may_lower) [[likely]] {
+      const Regular lowered(reduction_, state.reference + normaliser<A, T>::lift_octaves);
+      const normaliser<A, T> normalise(state.sum);
+      const auto step = [=]<std::size_t N>(const pack<V, N>& x) XSOFTMAX_LAMBDA {
+        return map([&](V e) XSOFTMAX_LAMBDA { return normalise.of_lowered(e); }, lowered.above_lowest(x));
+      };
+      write(step, z_, stream);
+    } else if (state.kind == row_kind::regular) {
       const Regular term(reduction_, state.reference);
       const normaliser<A, T> normalise(state.sum);
       const auto step = [=](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); };
@@ -262,8 +301,8 @@ private:
 
   /// The last pass where p already holds the terms.
   __attribute__((noinline)) void scale_stored(const row_state<T>& state, bool stream) const {
-    const normaliser<A, T> normalise(state.sum);
-    write([&](V e) XSOFTMAX_LAMBDA { return normalise(e); }, p_.terms(), stream);
+    normaliser<A, T>(state.sum).with_step(state.may_lower,
+                                          [&](const auto& step) XSOFTMAX_LAMBDA { write(step, p_.terms(), stream); });
   }
 
   template <class Step, class From>
@@ -383,6 +422,8 @@ private:
                           (Out::terms_apart || task.z.data != task.p.data || short_row::may_run_in_place(task.cols));
     const bool is_grouped = may_guess && task.cols <= row_groups::capacity;
     std::size_t ungrouped = 0; // rows that are seen to one by one before a group is tried again
+    // Rows that are taken to hold logits far from 0: where rows are short, the first, as a vain trial costs it much.
+    std::size_t far = task.cols <= 2 * nearness<A, T>::first_run ? 1 : 0;
     for (std::size_t r = 0; r < task.rows; ++r) {
       if constexpr (std::is_same_v<In, plain_row<const T>>) {
         if (is_grouped && ungrouped == 0) {
@@ -406,17 +447,19 @@ private:
           return y;
         }
       };
-      if (is_short && short_row::run(reduction, z.template block<A>(0, task.cols, z_room), terms(), y, task.cols)) {
+      if (is_short &&
+          short_row::run(reduction, z.template block<A>(0, task.cols, z_room), terms(), y, task.cols, far)) {
         p.template commit<A>(0, task.cols, p_room);
       } else {
-        long_row<HasTemperature, In, Out>(task, reduction, z, p);
+        long_row<HasTemperature, In, Out>(task, reduction, z, p, !is_short);
       }
     }
   }
 
+  /// may_guess: no reference has been guessed in vain.
   template <bool HasTemperature, class In, class Out>
   static __attribute__((noinline)) void long_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
-                                                 In z, Out p) noexcept {
+                                                 In z, Out p, bool may_guess = true) noexcept {
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
       bool reload = task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
@@ -425,7 +468,9 @@ private:
       } else {
         reload = false;
       }
-      algorithm = reload ? softmax_algorithm::automatic : softmax_algorithm::two_pass;
+      algorithm = !reload     ? softmax_algorithm::two_pass
+                  : may_guess ? softmax_algorithm::automatic
+                              : softmax_algorithm::three_pass_reload;
     }
     const bool reloads = algorithm == softmax_algorithm::automatic || algorithm == softmax_algorithm::three_pass_reload;
     softmax_row<A, T, HasTemperature, In, Out>(task, reduction, z, p).run(algorithm, streams(task, reloads));

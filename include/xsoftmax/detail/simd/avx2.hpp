@@ -20,6 +20,8 @@ struct avx2 {
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = true;
+  template <class T>
+  static constexpr bool clamps_cheaply = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 2;
 
@@ -67,6 +69,23 @@ struct avx2 {
   static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(_mm256_max_ps(x, m)); }
 
   static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(_mm256_max_pd(x, m)); }
+
+  /// max(|x|, m) where a NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_magnitude(F x, F m) {
+    return max_dropping_nan(F(_mm256_andnot_ps(_mm256_set1_ps(-0.0F), x)), m);
+  }
+
+  static XSOFTMAX_INLINE D max_magnitude(D x, D m) {
+    return max_dropping_nan(D(_mm256_andnot_pd(_mm256_set1_pd(-0.0), x)), m);
+  }
+
+  static XSOFTMAX_INLINE bool all_below(F v, float bound) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(bound), _CMP_LT_OQ)) == 0xFF;
+  }
+
+  static XSOFTMAX_INLINE bool all_below(D v, double bound) {
+    return _mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_set1_pd(bound), _CMP_LT_OQ)) == 0xF;
+  }
 
   /// min(x, high) where a NaN in x stays.
   static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(_mm256_min_ps(high, x)); }
@@ -192,11 +211,10 @@ struct avx2 {
   }
 
   /// As for AVX-512.
-  static XSOFTMAX_INLINE void shift_to_double(F v, D& low, D& high) {
-    const __m256i upper_bits = _mm256_srli_epi32(_mm256_castps_si256(v), 3);
-    const __m256i lower_bits = _mm256_slli_epi32(_mm256_castps_si256(v), 29);
-    low = D(_mm256_castsi256_pd(_mm256_unpacklo_epi32(lower_bits, upper_bits)));
-    high = D(_mm256_castsi256_pd(_mm256_unpackhi_epi32(lower_bits, upper_bits)));
+  static XSOFTMAX_INLINE void shift_to_double(F v, D& even, D& odd) {
+    const __m256i both = _mm256_castps_si256(v);
+    even = D(_mm256_castsi256_pd(_mm256_mul_epu32(both, _mm256_set1_epi64x(1 << 29))));
+    odd = D(_mm256_castsi256_pd(_mm256_and_si256(_mm256_srli_epi64(both, 3), _mm256_set1_epi64x(-(1 << 29)))));
   }
 
   /// The inverse of widen, rounded to nearest.

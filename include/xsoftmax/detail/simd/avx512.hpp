@@ -22,6 +22,9 @@ struct avx512 {
   template <class T>
   static constexpr std::size_t batches_in_registers = sizeof(T) == 4 ? 10 : 8;
   static constexpr bool masks = true;
+  /// Is clamping among the least that a term of T costs?
+  template <class T>
+  static constexpr bool clamps_cheaply = sizeof(T) == 8;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
 
@@ -69,6 +72,19 @@ struct avx512 {
   static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(_mm512_maskz_max_ps(0xFFFF, x, m)); }
 
   static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(_mm512_maskz_max_pd(0xFF, x, m)); }
+
+  /// max(|x|, m) where a quiet NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_magnitude(F x, F m) { return F(_mm512_maskz_range_ps(0xFFFF, x, m, 0b1011)); }
+
+  static XSOFTMAX_INLINE D max_magnitude(D x, D m) { return D(_mm512_maskz_range_pd(0xFF, x, m, 0b1011)); }
+
+  static XSOFTMAX_INLINE bool all_below(F v, float bound) {
+    return _mm512_cmp_ps_mask(v, _mm512_set1_ps(bound), _CMP_LT_OQ) == 0xFFFF;
+  }
+
+  static XSOFTMAX_INLINE bool all_below(D v, double bound) {
+    return _mm512_cmp_pd_mask(v, _mm512_set1_pd(bound), _CMP_LT_OQ) == 0xFF;
+  }
 
   /// min(x, high) where a NaN in x stays.
   static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(_mm512_maskz_min_ps(0xFFFF, high, x)); }
@@ -226,13 +242,13 @@ struct avx512 {
     high = D(_mm512_maskz_cvtps_pd(0xFF, upper(v)));
   }
 
-  /// 2^-896 times the lanes of v, which are not negative, as doubles: of each four lanes two in low and two in high.
-  /// Two shifts and two interleavings, where widen takes five operations of which two are slow.
-  static XSOFTMAX_INLINE void shift_to_double(F v, D& low, D& high) {
-    const __m512i upper_bits = _mm512_maskz_srli_epi32(0xFFFF, _mm512_castps_si512(v), 3);
-    const __m512i lower_bits = _mm512_maskz_slli_epi32(0xFFFF, _mm512_castps_si512(v), 29);
-    low = D(_mm512_castsi512_pd(_mm512_maskz_unpacklo_epi32(0xFFFF, lower_bits, upper_bits)));
-    high = D(_mm512_castsi512_pd(_mm512_maskz_unpackhi_epi32(0xFFFF, lower_bits, upper_bits)));
+  /// 2^-896 times the lanes of v, which are not negative, as doubles: those at even places, those at odd places. Three
+  /// operations, where widen takes five of which two are slow.
+  static XSOFTMAX_INLINE void shift_to_double(F v, D& even, D& odd) {
+    const __m512i both = _mm512_castps_si512(v);
+    even = D(_mm512_castsi512_pd(_mm512_maskz_mul_epu32(0xFF, both, _mm512_set1_epi64(1 << 29))));
+    const __m512i from_odd = _mm512_maskz_srli_epi64(0xFF, both, 3);
+    odd = D(_mm512_castsi512_pd(_mm512_and_si512(from_odd, _mm512_set1_epi64(-(1 << 29)))));
   }
 
   /// The inverse of widen, rounded to nearest.

@@ -20,6 +20,8 @@ struct neon64 {
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = false;
+  template <class T>
+  static constexpr bool clamps_cheaply = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
 
@@ -69,6 +71,18 @@ struct neon64 {
   static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(vmaxnmq_f32(x, m)); }
 
   static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(vmaxnmq_f64(x, m)); }
+
+  /// max(|x|, m) where a quiet NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_magnitude(F x, F m) { return F(vmaxnmq_f32(vabsq_f32(x), m)); }
+
+  static XSOFTMAX_INLINE D max_magnitude(D x, D m) { return D(vmaxnmq_f64(vabsq_f64(x), m)); }
+
+  static XSOFTMAX_INLINE bool all_below(F v, float bound) { return vminvq_u32(vcltq_f32(v, vdupq_n_f32(bound))) != 0; }
+
+  static XSOFTMAX_INLINE bool all_below(D v, double bound) {
+    const uint64x2_t below = vcltq_f64(v, vdupq_n_f64(bound));
+    return (vgetq_lane_u64(below, 0) & vgetq_lane_u64(below, 1)) != 0;
+  }
 
   /// min(x, high) where a NaN in x stays.
   static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(vminq_f32(x, high)); }

@@ -20,6 +20,8 @@ struct sse2 {
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = false;
+  template <class T>
+  static constexpr bool clamps_cheaply = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 1;
 
@@ -79,6 +81,23 @@ struct sse2 {
   static XSOFTMAX_INLINE F max_dropping_nan(F x, F m) { return F(_mm_max_ps(x, m)); }
 
   static XSOFTMAX_INLINE D max_dropping_nan(D x, D m) { return D(_mm_max_pd(x, m)); }
+
+  /// max(|x|, m) where a NaN in x is dropped.
+  static XSOFTMAX_INLINE F max_magnitude(F x, F m) {
+    return max_dropping_nan(F(_mm_andnot_ps(_mm_set1_ps(-0.0F), x)), m);
+  }
+
+  static XSOFTMAX_INLINE D max_magnitude(D x, D m) {
+    return max_dropping_nan(D(_mm_andnot_pd(_mm_set1_pd(-0.0), x)), m);
+  }
+
+  static XSOFTMAX_INLINE bool all_below(F v, float bound) {
+    return _mm_movemask_ps(_mm_cmplt_ps(v, _mm_set1_ps(bound))) == 0xF;
+  }
+
+  static XSOFTMAX_INLINE bool all_below(D v, double bound) {
+    return _mm_movemask_pd(_mm_cmplt_pd(v, _mm_set1_pd(bound))) == 0x3;
+  }
 
   /// min(x, high) where a NaN in x stays.
   static XSOFTMAX_INLINE F min_keeping_nan(F x, F high) { return F(_mm_min_ps(high, x)); }

@@ -64,7 +64,7 @@ public:
     return everywhere_ && normaliser<A, T>::may_lower(lowest, octave_of_double(sum.high));
   }
 
-  /// Elements of the first run.
+  /// Elements of the first run. A row of half as many has nothing to gain.
   static constexpr std::size_t first_run = block_size<T> / 8;
 
 private:
@@ -125,7 +125,9 @@ requires(!native<A>::template clamps_cheaply<T>) XSOFTMAX_INLINE block_terms
     // The rest may be anything; what is not there is far away as a term and near as a logit.
     for_each_chunk<group_size<T>, group_size<T>>(whole, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
       add_any(i, extent, load_chunk<A, T>(z, i, extent, -infinity<T>));
-      farthest = largest_magnitude<A>(load_chunk<A, T>(z, i, extent, T{}), farthest);
+      if (near.everywhere()) {
+        farthest = largest_magnitude<A>(load_chunk<A, T>(z, i, extent, T{}), farthest);
+      }
     });
   }
   near.add(farthest);

@@ -83,6 +83,7 @@ private:
                                                          const math::reduction<A, T>& reduction, std::size_t first,
                                                          std::size_t last, Extent extent) {
     constexpr std::size_t size = Extent::padded;
+    constexpr std::size_t part = wide_chunk<A, T>; // what is worked on step by step
     constexpr std::int64_t lowered = Near ? Normaliser::lift_octaves : 0;
     static_assert(!Near || (near_octaves < usual_reference<T> + math::headroom<T> &&
                             Normaliser::may_lower(math::octave_bias<T> - usual_reference<T> - near_octaves - 2,
@@ -115,17 +116,30 @@ private:
       pack<decltype(term_sum<A, T>().one_batch()), rows> lanes_of;
       V farthest(T{});
       for (std::size_t r = 0; r < rows; ++r) {
-        const auto x = load_chunk<A, T>(plain_row_of<T>(z, group + r), 0, extent, -infinity<T>);
-        const auto e = [&]() XSOFTMAX_LAMBDA {
-          if constexpr (Near) {
+        const auto row = plain_row_of<T>(z, group + r);
+        if constexpr (Near) {
+          term_sum<A, T> sum;
+          unroll<(size + part - 1) / part>([&](auto b) XSOFTMAX_LAMBDA {
+            constexpr std::size_t at = decltype(b)::value * part;
+            constexpr std::size_t elements = size - at < part ? size - at : part;
+            const full_chunk<elements> chunk{};
+            const auto x = load_chunk<A, T>(row, at, chunk, T{});
             farthest = largest_magnitude<A>(x, farthest);
-            return term.above_lowest(x);
-          } else {
-            return map([&](V v) XSOFTMAX_LAMBDA { return term.clamped(v); }, x);
-          }
-        }();
-        store_chunk<A, false, T>(terms_of(group - first + r), 0, full_chunk<size>{}, e);
-        lanes_of.v[r] = term_sum<A, T>(e).one_batch();
+            const auto e = term.above_lowest(x);
+            store_chunk<A, false, T>(terms_of(group - first + r), at, chunk, e);
+            if constexpr (at == 0) {
+              sum = term_sum<A, T>(e);
+            } else {
+              sum.add(e);
+            }
+          });
+          lanes_of.v[r] = sum.one_batch();
+        } else {
+          const auto e =
+              map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(row, 0, extent, -infinity<T>));
+          store_chunk<A, false, T>(terms_of(group - first + r), 0, full_chunk<size>{}, e);
+          lanes_of.v[r] = term_sum<A, T>(e).one_batch();
+        }
       }
       row_totals<D> sum = sums_of_rows<A>([&](auto r) XSOFTMAX_LAMBDA -> const auto& {
                             return lanes_of.v[decltype(r)::value];

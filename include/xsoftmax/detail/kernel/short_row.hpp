@@ -75,7 +75,8 @@ private:
                                             std::size_t n, std::size_t& far) {
     const T example = larger(z.get(0), z.get(n - 1));
     const std::int64_t reference = guessed_reference<HasTemperature>(reduction, example);
-    nearness<A, T> near = far == 0 ? nearness<A, T>(Term::reach(reduction, reference), example) : nearness<A, T>();
+    const bool may_try = far == 0 && n > nearness<A, T>::first_run / 2;
+    nearness<A, T> near = may_try ? nearness<A, T>(Term::reach(reduction, reference), example) : nearness<A, T>();
     const block_terms all = sum_terms_near_zero<true, A, T>(Term(reduction, reference), reference, z, terms, n, near);
     constexpr std::size_t rows_to_pass = 8;
     far = far != 0 ? far - 1 : near.everywhere() ? 0 : rows_to_pass;

@@ -292,6 +292,20 @@ def costs_table(results):
     return table(["", "type", "rows × n", "first, ns", "second, ns", "ratio", "quartiles", "promise", ""], rows)
 
 
+def choices_table(results):
+    """`automatic` over the best other choice, per section and type, on the best architecture."""
+    rows = []
+    for section in ("length", "vocabulary", "short_rows"):
+        for type_ in results.types(section):
+            found = automatic_against_best(results, section, type_, results.architectures()[-1])
+            if found:
+                worst = max(found, key=lambda f: f[4])
+                rows.append([section.replace("_", " "), type_, f"{sum(f[4] <= 1.05 for f in found)} of {len(found)}",
+                             f"{worst[4]:.2f}", f"{worst[0]:,} × {length(worst[1])}",
+                             f'<td class="text">{html.escape(worst[3])}</td>'])
+    return table(["", "type", "within 5 % of the best other choice", "at worst", "at rows × n", "which is"], rows)
+
+
 def error_table(results):
     rows = []
     for name, type_, ulp, off, cols in worst_errors(results):
@@ -398,6 +412,12 @@ def build_page(results):
         page.section(f"short-{type_}", f"Batches of short rows, {type_}",
                      page.figure(charts.short_rows_chart(results, type_), "Time per element in batches of short rows",
                                  "One call for all rows, for those peers that have one. The last line is the yardstick of long rows."))
+    if types:
+        page.section("choices", "What automatic chooses",
+                     f"<p>Algorithm <code>automatic</code> with its own choice of stores on {best}: its time over that of the "
+                     "fastest algorithm and kind of store that a caller could name, or of a call for each row. Below 1 where it "
+                     "does what no name asks for: it guesses a row's maximum, and works on several short rows at a "
+                     "time.</p>", choices_table(results))
     if costs_found(results):
         page.section("costs", "Promised costs",
                      f"<p>What the library promises about costs relative to each other, on {best}: the time of the first over "

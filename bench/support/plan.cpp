@@ -75,6 +75,7 @@ plan make_plan(scope how_much) {
     break;
   case scope::tune:
     p = {{}, {}, 7, 0.004};
+    p.with_peers = false;
     p.every_store_from = std::size_t{1} << 20;
     for (std::size_t n = std::size_t{1} << 10; n <= std::size_t{1} << 26; n *= 2) {
       p.float_shapes.push_back({"length", 1, n});

@@ -32,6 +32,7 @@ struct plan {
   double min_time; ///< seconds per repetition
   std::vector<shape> float_costs{};
   std::vector<shape> double_costs{};
+  bool with_peers = true;
   std::size_t every_store_from = 0; ///< bytes of an output from which every kind of store is measured; 0: out of cache
 
   /// Rows of hundreds of megabytes are repeated less often: one repetition of all variants takes half a minute there.

@@ -105,7 +105,9 @@ std::vector<variant> variants_of(const plan& p, const row_set<T>& data) {
         p.every_store_from != 0 ? data.bytes() >= p.every_store_from : 2 * data.bytes() > last_level_cache();
     add_own_variants<Arch>(all, data, guess * width * width, every_store);
   });
-  add_peers(all, data);
+  if (p.with_peers) {
+    add_peers(all, data);
+  }
   add_limits(all, data);
   return all;
 }

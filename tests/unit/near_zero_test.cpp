@@ -152,12 +152,14 @@ TEMPLATE_LIST_TEST_CASE("softmax: short rows of which some are far from 0", "[so
     return;
   }
   findings found;
-  constexpr std::size_t rows = 40;
-  for (const std::size_t n : {std::size_t{170}, 1024 / sizeof(T) + 3, std::size_t{900}}) {
+  // In groups, of which some are not near, and one by one.
+  constexpr std::size_t rows = 200;
+  for (const std::size_t n : {64 / sizeof(T), 128 / sizeof(T), 256 / sizeof(T), std::size_t{50}, std::size_t{170},
+                              1024 / sizeof(T) + 3, std::size_t{900}}) {
     std::vector<T> z;
     for (std::size_t r = 0; r < rows; ++r) {
       std::vector<T> row = logits_within<T>(8, n, r + n);
-      if (r % 11 == 3) {
+      if (r % 41 == 3 || (r > 90 && r % 5 == 0)) {
         row[(r * 37) % n] = far_logits<T>()[r % far_logits<T>().size()];
       }
       z.insert(z.end(), row.begin(), row.end());

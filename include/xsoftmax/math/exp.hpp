@@ -434,6 +434,7 @@ public:
   using V = batch<A, T>;
   using I = batch<A, bits_t<T>>;
   static constexpr double scale = Power::scale;
+  static constexpr bool has_temperature = HasTemperature;
 
   /// reference: an octave within reduction_octaves
   XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)

@@ -10,6 +10,11 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
+/// The rows that have this way: floats side by side at T = 1, which are most. Doubles gain little (with AVX-512
+/// nothing), and loops for every other kind of row would take as long to compile as all the rest.
+template <class Term, class In>
+inline constexpr bool may_be_near = !Term::has_temperature && std::is_same_v<In, contiguous_row<const float>>;
+
 /// What the sums of a row have found of its logits so far, and how to go on.
 template <class A, class T>
 class nearness {
@@ -80,8 +85,9 @@ private:
 /// sum_terms of n elements, at most a block. The octave may be lower than that of the largest term, if that is within
 /// the headroom.
 template <bool Store, class A, class T, class Term, class In, class Out>
-requires(!native<A>::template clamps_cheaply<T>) XSOFTMAX_INLINE block_terms
-    sum_terms_near_zero(const Term& term, std::int64_t reference, In z, Out p, std::size_t n, nearness<A, T>& near) {
+requires may_be_near<Term, In> XSOFTMAX_INLINE block_terms sum_terms_near_zero(const Term& term, std::int64_t reference,
+                                                                               In z, Out p, std::size_t n,
+                                                                               nearness<A, T>& near) {
   using V = batch<A, T>;
   constexpr std::size_t wide = wide_chunk<A, T>;
   term_sum<A, T> sum;
@@ -141,7 +147,7 @@ requires(!native<A>::template clamps_cheaply<T>) XSOFTMAX_INLINE block_terms
   return {total, octave};
 }
 
-/// Where it does not pay.
+/// Other rows.
 template <bool Store, class A, class T, class Term, class In, class Out>
 XSOFTMAX_INLINE block_terms sum_terms_near_zero(const Term& term, std::int64_t, In z, Out p, std::size_t n,
                                                 nearness<A, T>& near) {

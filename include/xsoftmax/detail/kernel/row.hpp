@@ -203,14 +203,16 @@ public:
     return lowest - lift_octaves >= -normal && lowest - sum - 1 - parts >= -normal;
   }
 
-  /// run(step), the step from a term to p that fits.
-  template <class Run>
+  /// run(step), the step from a term to p that fits. With CanLower = false, may_lower is not.
+  template <bool CanLower, class Run>
   XSOFTMAX_INLINE void with_step(bool may_lower, Run&& run) const {
-    if (may_lower) {
-      run([&](V e) XSOFTMAX_LAMBDA { return of_lowered(lowered(e)); });
-    } else {
-      run(*this);
+    if constexpr (CanLower) {
+      if (may_lower) {
+        run([&](V e) XSOFTMAX_LAMBDA { return of_lowered(lowered(e)); });
+        return;
+      }
     }
+    run(*this);
   }
 
   static XSOFTMAX_INLINE reciprocal<T> reciprocal_of(double_pair sum) {

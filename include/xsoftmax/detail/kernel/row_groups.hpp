@@ -5,8 +5,8 @@
 // Rows may be overwritten in place: all of a group has been read before any of it is written.
 #pragma once
 
+#include <xsoftmax/detail/kernel/near_zero.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
-#include <xsoftmax/detail/kernel/row.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -45,10 +45,10 @@ private:
   using Normaliser = normaliser<A, T>;
 
   /// Rows of whole batches near 0 have kernels of their own (near_zero.hpp). One copy of the code where T is not 1.
-  static constexpr bool has_near = !HasTemperature && !native<A>::template clamps_cheaply<T>;
+  static constexpr bool has_near = may_be_near<Term, contiguous_row<const T>>;
 
   /// The octaves from 0 up to which no part of a row's results is subnormal, and terms are within the headroom.
-  static constexpr std::int64_t near_octaves = sizeof(T) == 4 ? 30 : 380;
+  static constexpr std::int64_t near_octaves = 30;
 
   /// The same up to `last`: only whole groups.
   template <bool Near>

@@ -84,8 +84,9 @@ private:
         (!near.everywhere() && !kernel::holds<A, T>(reference, all.octave))) {
       return false;
     }
-    normaliser<A, T>(all.sum).with_step(near.may_lower(reduction, reference, all.sum),
-                                        [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
+    normaliser<A, T>(all.sum).template with_step<may_be_near<Term, In>>(
+        near.may_lower(reduction, reference, all.sum),
+        [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
     return true;
   }
 

@@ -68,6 +68,8 @@ public:
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   static constexpr bool has_terms = requires(Out p) { p.terms(); };
+  static constexpr bool has_near =
+      may_be_near<Regular, contiguous_row<const T>> && std::is_same_v<In, plain_row<const T>>;
   static constexpr bool may_estimate = has_words<A> && !HasTemperature && requires(Out p) { p.halves(); };
 
   XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
@@ -267,14 +269,18 @@ private:
 
   /// The last pass: p_i = e_i / S, the terms computed again.
   __attribute__((noinline)) void finish(const row_state<T>& state, bool stream) const {
-    if (state.may_lower) [[likely]] {
-      const Regular lowered(reduction_, state.reference + normaliser<A, T>::lift_octaves);
-      const normaliser<A, T> normalise(state.sum);
-      const auto step = [=]<std::size_t N>(const pack<V, N>& x) XSOFTMAX_LAMBDA {
-        return map([&](V e) XSOFTMAX_LAMBDA { return normalise.of_lowered(e); }, lowered.above_lowest(x));
-      };
-      write(step, z_, stream);
-    } else if (state.kind == row_kind::regular) {
+    if constexpr (has_near) {
+      if (state.may_lower) {
+        const Regular lowered(reduction_, state.reference + normaliser<A, T>::lift_octaves);
+        const normaliser<A, T> normalise(state.sum);
+        const auto step = [=]<std::size_t N>(const pack<V, N>& x) XSOFTMAX_LAMBDA {
+          return map([&](V e) XSOFTMAX_LAMBDA { return normalise.of_lowered(e); }, lowered.above_lowest(x));
+        };
+        write(step, z_, stream);
+        return;
+      }
+    }
+    if (state.kind == row_kind::regular) [[likely]] {
       const Regular term(reduction_, state.reference);
       const normaliser<A, T> normalise(state.sum);
       const auto step = [=](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); };
@@ -301,8 +307,8 @@ private:
 
   /// The last pass where p already holds the terms.
   __attribute__((noinline)) void scale_stored(const row_state<T>& state, bool stream) const {
-    normaliser<A, T>(state.sum).with_step(state.may_lower,
-                                          [&](const auto& step) XSOFTMAX_LAMBDA { write(step, p_.terms(), stream); });
+    normaliser<A, T>(state.sum).template with_step<has_near>(
+        state.may_lower, [&](const auto& step) XSOFTMAX_LAMBDA { write(step, p_.terms(), stream); });
   }
 
   template <class Step, class From>

@@ -22,9 +22,6 @@ struct avx512 {
   template <class T>
   static constexpr std::size_t batches_in_registers = sizeof(T) == 4 ? 10 : 8;
   static constexpr bool masks = true;
-  /// Is clamping among the least that a term of T costs?
-  template <class T>
-  static constexpr bool clamps_cheaply = sizeof(T) == 8;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 4;
 

@@ -20,8 +20,6 @@ struct sse2 {
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
   static constexpr bool masks = false;
-  template <class T>
-  static constexpr bool clamps_cheaply = false;
   /// Batches in flight that hide the latency of the exponential without spilling.
   static constexpr std::size_t interleave = 1;
 

@@ -175,3 +175,44 @@ TEMPLATE_LIST_TEST_CASE("softmax: columns whose first logits mislead about the m
   }
   XSOFTMAX_CHECK_FINDINGS(found);
 }
+
+TEMPLATE_LIST_TEST_CASE("softmax: a sink far above the row leaves what is left of it", "[softmax][columns][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  // In double, probabilities down to exp(-745) are left: hundreds of octaves more than a guessed reference is below.
+  constexpr std::size_t n = 300;
+  constexpr std::size_t columns = 16;
+  std::vector<T> row(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    row[i] = static_cast<T>(0.1 * static_cast<double>(i % 7));
+  }
+  std::vector<T> z(n * columns);
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    z[i] = row[i / columns];
+  }
+  for (const double sink : {50.0, 99.5, 101.0, 300.0, 577.0, 590.0, 700.0, 744.5, 900.0}) {
+    xs::softmax_options options{.algorithm = xs::softmax_algorithm::three_pass_recompute, .sink = sink};
+    const std::vector<T> expected = probabilities<Arch>(row, options);
+    expect_right(found, row, expected.data(), options, Arch::name);
+    for (const xs::softmax_algorithm algorithm : algorithms) {
+      options.algorithm = algorithm;
+      expect_same_bits(found, expected.data(), probabilities<Arch>(row, options).data(), Arch::name, row, options);
+      std::vector<T> p(z.size(), T(-7));
+      const auto in = xs::matrix_view<const T>(z.data(), n, columns).transposed();
+      xs::softmax<Arch>(in, xs::matrix_view<T>(p.data(), n, columns).transposed(), options);
+      for (std::size_t c = 0; c < columns; c += 5) {
+        std::vector<T> column(n);
+        for (std::size_t i = 0; i < n; ++i) {
+          column[i] = p[i * columns + c];
+        }
+        expect_same_bits(found, expected.data(), column.data(), Arch::name, row, options);
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}

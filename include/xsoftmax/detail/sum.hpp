@@ -543,9 +543,11 @@ public:
     }
   }
 
+  static constexpr std::int64_t octaves = 96;
+
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
-  /// The binary place of the leading digit: the sum is in [2^octave, 2^(octave + 96)). Far below every number if it is
+  /// The binary place of the leading digit: the sum is in [2^octave, 2^(octave + octaves)). Far below every number if it is
   /// empty.
   XSOFTMAX_INLINE std::int64_t octave() const { return empty() ? lowest : top_ * digit_bits; }
 

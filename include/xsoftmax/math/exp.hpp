@@ -622,7 +622,7 @@ private:
   }
 
   static XSOFTMAX_INLINE float lowest_of(std::int64_t octaves) {
-    const std::int64_t normal = -124 - octaves;
+    const std::int64_t normal = -100 - octaves; // so far that a subnormal product, flushed to zero, is less than 2^-26
     return static_cast<float>(normal > -farthest ? normal : -farthest) * 0x1.62E430p-1f;
   }
 

@@ -4,7 +4,7 @@
 //
 // A row type offers
 //   x.block<A>(first, last, buffer)           the elements [first, last) as a contiguous_row, copied if they must be
-//   x.front<A>()                              the first element
+//   x.element<A>(i)                           element i
 //   y.target(first, buffer)                   where to write the elements from `first` on
 //   y.commit<A>(first, last, buffer, stream)  puts them in their places, on request past the caches
 //   y.direct()                                is the target the place itself?

@@ -64,9 +64,12 @@ public:
 
   /// Will the last pass bear lowered terms (normaliser)? sum relative to 2^(reference - bias).
   XSOFTMAX_INLINE bool may_lower(const math::reduction<A, T>& r, std::int64_t reference, double_pair sum) const {
+    if (!everywhere_) {
+      return false; // and farthest_ may be anything
+    }
     const auto octaves = static_cast<std::int64_t>(farthest_ * r.log2e_over_temperature);
     const std::int64_t lowest = math::octave_bias<T> - reference - octaves - 2;
-    return everywhere_ && normaliser<A, T>::may_lower(lowest, octave_of_double(sum.high));
+    return normaliser<A, T>::may_lower(lowest, octave_of_double(sum.high));
   }
 
   /// Elements of the first run. A row of half as many has nothing to gain.

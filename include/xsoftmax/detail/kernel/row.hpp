@@ -308,10 +308,10 @@ public:
     }
     const batch<A, double> one(1.0);
     const batch<A, double> e = native<A>::multiply_add(math::exp_minus_one<A>(batch<A, double>(r.t)), one, one);
+    // 2^1100 above the row, no probability is left. The reference may be a guess far below the row, its sum is not.
+    const std::int64_t row = sum_.octave() + exact_sum::octaves;
+    const bool alone = r.k > row && static_cast<std::uint64_t>(r.k) - static_cast<std::uint64_t>(row) > 1100;
     accumulate(sum_, {e.get(0) * math::extended_exp<A, T, true>::scale, 0.0}, r.k);
-    // 2^1100 above the row, no probability is left.
-    const bool alone =
-        r.k > reference && static_cast<std::uint64_t>(r.k) - static_cast<std::uint64_t>(reference) > 1200;
     reference = r.k > reference ? r.k : reference;
     return !alone;
   }

@@ -80,7 +80,8 @@ private:
     const block_terms all = sum_terms_near_zero<true, A, T>(Term(reduction, reference), reference, z, terms, n, near);
     constexpr std::size_t rows_to_pass = 8;
     far = far != 0 ? far - 1 : near.everywhere() ? 0 : rows_to_pass;
-    if (all.octave > reference + math::headroom<T> ||
+    // A NaN whose sign is set has no octave: the sum tells.
+    if (!(all.sum.high - all.sum.high == 0) || all.octave > reference + math::headroom<T> ||
         (!near.everywhere() && !kernel::holds<A, T>(reference, all.octave))) {
       return false;
     }

@@ -33,6 +33,7 @@ NAMES = {
     "three_pass_reload": "three-pass, reload",
     "online": "online",
     "automatic": "automatic",
+    "row_by_row": "automatic, a call for each row",
     "sse2": "SSE2",
     "avx2": "AVX2 + FMA",
     "avx512": "AVX-512",

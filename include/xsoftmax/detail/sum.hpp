@@ -547,8 +547,8 @@ public:
 
   XSOFTMAX_INLINE bool empty() const { return top_ == lowest; }
 
-  /// The binary place of the leading digit: the sum is in [2^octave, 2^(octave + octaves)). Far below every number if it is
-  /// empty.
+  /// The binary place of the leading digit: the sum is in [2^octave, 2^(octave + octaves)). Far below every number if
+  /// it is empty.
   XSOFTMAX_INLINE std::int64_t octave() const { return empty() ? lowest : top_ * digit_bits; }
 
   /// Makes room for 2^31 more additions of normal digits, if there is none left: carries move up, and only what they

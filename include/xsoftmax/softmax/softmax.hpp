@@ -101,11 +101,11 @@ XSOFTMAX_INLINE void checked_softmax(In&& z, Out&& p, const softmax_options& opt
 /// Accuracy: each p_i is within 4 ULP of the exact value, and |sum p - 1| (the sink's share counted) <= 4 * 2^-24 for
 /// float, 4 * 2^-53 for double, whatever the length. Largest errors that searches have found (scripts/test
 /// --exhaustive prints their rows): 2.93 ULP for float (a row of 23 with a sink); for double 2.97 at
-/// z = {-32.7965, -25.4823, -31.0281}, T = 0.420191744, and 3.80 in a row of 40 (T = 0x1.CC184AFC6074Ap-2); without
-/// fma 3.20. Each exponential has a relative error of at most 1.2 * 2^-24 (float; math/exp.hpp names the input that
-/// comes nearest); float terms are added in pairs, everything beyond in double, blocks exactly.
-/// The bits depend on the row's values and T alone: not on algorithm, stores, strides, alignment, neighbours, trailing
-/// -inf, nor, with fused multiply-add, on the architecture or compiler.
+/// z = {-32.7965, -25.4823, -31.0281}, T = 0.420191744, and 3.62 at z = {0x1.149B897BADF69p+4, -0x1.90E7E5A6FB918p-1},
+/// T = 0x1.CC184AFC6074Ap-2; without fma 3.20. Each exponential has a relative error of at most 1.2 * 2^-24 (float;
+/// math/exp.hpp names the input that comes nearest); float terms are added in pairs, everything beyond in double,
+/// blocks exactly. The bits depend on the row's values and T alone: not on algorithm, stores, strides, alignment,
+/// neighbours, trailing -inf, nor, with fused multiply-add, on the architecture or compiler.
 ///
 /// Cost: no allocation; passes over memory as softmax_algorithm lists them.
 /// Throws std::invalid_argument if shapes differ, the views overlap partially, T is negative, NaN or infinite, or the

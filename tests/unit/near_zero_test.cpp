@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Rows of logits near 0 take a shorter way, run by run and in the last pass. The bits must be those of the general way,
 // wherever an element is that the shorter one cannot do, and under flush-to-zero. The general way is three-pass reload
-// over its own input, which cannot try anything twice.
+// over its own input, which cannot try anything twice. (With a sink it does not store its terms, and a reference that
+// is the maximum's stands against guessed ones.)
 
 #include <cmath>
 #include <cstddef>

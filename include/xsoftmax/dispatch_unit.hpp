@@ -25,6 +25,7 @@
 #include <xsoftmax/detail/kernels.hpp>
 #include <xsoftmax/detail/log_softmax_task.hpp>
 #include <xsoftmax/detail/log_sum_exp_task.hpp>
+#include <xsoftmax/detail/noise_task.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <xsoftmax/arch.hpp>
+#include <xsoftmax/gumbel.hpp>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/softmax.hpp>
 #include <xsoftmax/version.hpp>

@@ -3,7 +3,7 @@
 // and compile them once, in unit/kernels_test.cpp; with the dispatch library they are compiled already.
 #pragma once
 
-#include <xsoftmax/softmax.hpp>
+#include <xsoftmax/xsoftmax.hpp>
 
 #if !defined(XSOFTMAX_DISPATCH)
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <xsoftmax/detail/kernel/noise.hpp>
 #include <xsoftmax/math/exp.hpp>
 #include <xsoftmax/math/log.hpp>
 
@@ -46,6 +47,55 @@ void apply_extended_exp(const T* x, double* y, std::size_t n, double temperature
   }
 }
 
+/// By the way that takes both words, which serves all.
+template <xsoftmax::detail::noise_kind Kind, class T>
+void apply_noise(const std::uint64_t* words, T* y, std::size_t n) {
+  using namespace xsoftmax::detail;
+  using variate = kernel::variate<unit_arch, T, Kind>;
+  using I = batch<unit_arch, std::int32_t>;
+  constexpr std::size_t width = lanes<unit_arch, std::int32_t>;
+  constexpr std::size_t batches = sizeof(T) / sizeof(float);
+  for (std::size_t i = 0; i < n; i += width) {
+    alignas(64) std::int32_t upper[width];
+    alignas(64) std::int32_t lower[width];
+    alignas(64) T side[width];
+    alignas(64) T value[width];
+    for (std::size_t l = 0; l < width; ++l) {
+      const std::uint64_t word = i + l < n ? words[i + l] : 0;
+      upper[l] = static_cast<std::int32_t>(word >> 32);
+      lower[l] = static_cast<std::int32_t>(word);
+      side[l] = T(word >> 63);
+    }
+    I above = I::load_aligned(upper);
+    I below = I::load_aligned(lower);
+    variate::without_side(above, below);
+    pack<batch<unit_arch, T>, batches> v;
+    xsoftmax::math::uniform_of_both<unit_arch, T>(above, below, v);
+    const auto sides = make_pack<batches>(
+        [&](auto b) { return native<unit_arch>::template load<T>(side + decltype(b)::value * lanes<unit_arch, T>); });
+    const auto result = variate::values(v, sides);
+    for (std::size_t b = 0; b < batches; ++b) {
+      result.v[b].store_aligned(value + b * lanes<unit_arch, T>);
+    }
+    for (std::size_t l = 0; l < width && i + l < n; ++l) {
+      y[i + l] = value[l];
+    }
+  }
+}
+
+template <class T>
+void apply_noise(int kind, const std::uint64_t* words, T* y, std::size_t n) {
+  using xsoftmax::detail::noise_kind;
+  switch (kind) {
+  case 0:
+    return apply_noise<noise_kind::gumbel>(words, y, n);
+  case 1:
+    return apply_noise<noise_kind::logistic>(words, y, n);
+  default:
+    return apply_noise<noise_kind::exponential>(words, y, n);
+  }
+}
+
 } // namespace
 
 namespace xsoftmax::test::probe::XSOFTMAX_TARGET_ARCH {
@@ -55,6 +105,30 @@ void exp(const double* x, double* y, std::size_t n);
 void extended_exp(const float* x, double* y, std::size_t n, double temperature, std::int64_t reference);
 void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference);
 void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n);
+void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);
+void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);
+void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words);
+
+void noise(int kind, const std::uint64_t* words, float* y, std::size_t n) {
+  apply_noise(kind, words, y, n);
+}
+
+void noise(int kind, const std::uint64_t* words, double* y, std::size_t n) {
+  apply_noise(kind, words, y, n);
+}
+
+void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words) {
+  using generator = xsoftmax::math::philox<unit_arch>;
+  const generator blocks(key, counter[1], counter[2], counter[3]);
+  const auto lane = static_cast<std::uint32_t>(counter[0] % generator::blocks);
+  typename generator::I word[1][4];
+  blocks(counter[0] - lane, word);
+  for (std::size_t w = 0; w < 4; ++w) {
+    alignas(64) std::int32_t lanes[generator::blocks];
+    word[0][w].store_aligned(lanes);
+    words[w] = static_cast<std::uint32_t>(lanes[lane]);
+  }
+}
 
 void exp(const float* x, float* y, std::size_t n) {
   apply_exp(x, y, n);

@@ -17,6 +17,10 @@
   void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference);            \
   /* log(c + r) = high + low */                                                                                        \
   void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n);                         \
+  /* noise of 64 bits each, of kind 0 (Gumbel), 1 (logistic) or 2 (exponential) */                                     \
+  void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);                                           \
+  void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);                                          \
+  void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words);                                  \
   }
 
 #if defined(__x86_64__)
@@ -37,23 +41,27 @@ struct math_probe {
   void (*exp)(const T*, T*, std::size_t);
   void (*extended_exp)(const T*, double*, std::size_t, double, std::int64_t);
   void (*log_of_sum)(const double*, const double*, double*, double*, std::size_t);
+  void (*noise)(int, const std::uint64_t*, T*, std::size_t);
+  void (*philox)(std::uint64_t, const std::uint32_t*, std::uint32_t*);
 };
 
 /// Those that this processor can run.
 template <class T>
 std::vector<math_probe<T>> math_probes() {
   std::vector<math_probe<T>> list;
+#define XSOFTMAX_TEST_PROBE(tag)                                                                                       \
+  if (runnable<arch::tag>()) {                                                                                         \
+    using namespace probe::tag;                                                                                        \
+    list.push_back({#tag, has_fused_multiply_add<arch::tag>, exp, extended_exp, log_of_sum, noise, philox});           \
+  }
 #if defined(__x86_64__)
-  list.push_back({"sse2", false, probe::sse2::exp, probe::sse2::extended_exp, probe::sse2::log_of_sum});
-  if (runnable<arch::avx2>()) {
-    list.push_back({"avx2", true, probe::avx2::exp, probe::avx2::extended_exp, probe::avx2::log_of_sum});
-  }
-  if (runnable<arch::avx512>()) {
-    list.push_back({"avx512", true, probe::avx512::exp, probe::avx512::extended_exp, probe::avx512::log_of_sum});
-  }
+  XSOFTMAX_TEST_PROBE(sse2)
+  XSOFTMAX_TEST_PROBE(avx2)
+  XSOFTMAX_TEST_PROBE(avx512)
 #else
-  list.push_back({"neon64", true, probe::neon64::exp, probe::neon64::extended_exp, probe::neon64::log_of_sum});
+  XSOFTMAX_TEST_PROBE(neon64)
 #endif
+#undef XSOFTMAX_TEST_PROBE
   return list;
 }
 

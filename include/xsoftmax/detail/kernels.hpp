@@ -2,8 +2,11 @@
 // The kernels that kernels.def lists.
 #pragma once
 
+#include <xsoftmax/detail/kernel/gumbel_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
+#include <xsoftmax/detail/kernel/noise.hpp>
+#include <xsoftmax/detail/kernel/sample.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
 #include <xsoftmax/detail/kernel/softmax_backward.hpp>

@@ -12,19 +12,18 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
 
-/// P(t) for t = u^2 <= 0.1179; t times its error is below 2^-65.
-template <class A>
+/// P(t) for t = u^2 <= 0.1179; t times its error is below 2^-65. Arithmetic: what multiplies and adds.
+template <class A, class Arithmetic = detail::native<A>>
 XSOFTMAX_INLINE detail::batch<A, double> atanh_remainder(detail::batch<A, double> t) {
-  using N = detail::native<A>;
   using D = detail::batch<A, double>;
   const D t2 = t * t;
-  const D c01 = N::multiply_add(D(0x1.9999999999d58p-7), t, D(0x1.5555555555555p-4));
-  const D c23 = N::multiply_add(D(0x1.c71c725c1a961p-12), t, D(0x1.249249242f0ap-9));
-  const D c45 = N::multiply_add(D(0x1.3b2153e77202fp-16), t, D(0x1.745cdb8fdb8c7p-14));
-  const D c67 = N::multiply_add(D(0x1.101ea8cd72d77p-20), t, D(0x1.0f4a99b645efap-18));
-  const D c0123 = N::multiply_add(c23, t2, c01);
-  const D c4567 = N::multiply_add(c67, t2, c45);
-  return N::multiply_add(c4567, t2 * t2, c0123);
+  const D c01 = Arithmetic::multiply_add(D(0x1.9999999999d58p-7), t, D(0x1.5555555555555p-4));
+  const D c23 = Arithmetic::multiply_add(D(0x1.c71c725c1a961p-12), t, D(0x1.249249242f0ap-9));
+  const D c45 = Arithmetic::multiply_add(D(0x1.3b2153e77202fp-16), t, D(0x1.745cdb8fdb8c7p-14));
+  const D c67 = Arithmetic::multiply_add(D(0x1.101ea8cd72d77p-20), t, D(0x1.0f4a99b645efap-18));
+  const D c0123 = Arithmetic::multiply_add(c23, t2, c01);
+  const D c4567 = Arithmetic::multiply_add(c67, t2, c45);
+  return Arithmetic::multiply_add(c4567, t2 * t2, c0123);
 }
 
 /// log(c + r) as a pair (its `sum` the rounded logarithm) for whole c from 1 on and a pair r = r_high + r_low >= 0, c +

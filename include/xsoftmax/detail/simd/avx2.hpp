@@ -159,6 +159,64 @@ struct avx2 {
     return _mm256_movemask_pd(within) == 0xF;
   }
 
+  // For random words, which are unsigned.
+
+  static XSOFTMAX_INLINE L exclusive_or(L a, L b, L c) { return L(_mm256_xor_si256(_mm256_xor_si256(a, b), c)); }
+
+  /// The products of the lower halves of the lanes.
+  static XSOFTMAX_INLINE L multiply_lower_halves(L a, L b) { return L(_mm256_mul_epu32(a, b)); }
+
+  /// The lower halves of the lanes, of `even` and `odd` in turn.
+  static XSOFTMAX_INLINE I join_lower_halves(L even, L odd) {
+    return I(_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA));
+  }
+
+  static XSOFTMAX_INLINE I min_unsigned(I a, I b) { return I(_mm256_min_epu32(a, b)); }
+
+  /// Is a lane below 2^Bits?
+  template <int Bits>
+  static XSOFTMAX_INLINE bool any_below_power(I v) {
+    const __m256i upper = _mm256_srli_epi32(v, Bits);
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(upper, _mm256_setzero_si256())) != 0;
+  }
+
+  /// The lanes as numbers from 0 to 2^32, rounded towards 0.
+  static XSOFTMAX_INLINE F truncate_unsigned(I v) {
+    const __m256 upper = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(v, 16)), _mm256_set1_ps(0x1p16F)); // exact
+    const __m256 lower = _mm256_cvtepi32_ps(_mm256_and_si256(v, _mm256_set1_epi32(0xFFFF)));
+    const __m256 nearest = _mm256_add_ps(upper, lower);
+    // What the sum lost, exactly; where it is negative the sum was rounded up.
+    const __m256i lost = _mm256_castps_si256(_mm256_sub_ps(lower, _mm256_sub_ps(nearest, upper)));
+    return F(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), _mm256_srai_epi32(lost, 31))));
+  }
+
+  /// The lanes as numbers: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen_unsigned(I v, D& low, D& high) {
+    const auto widen_half = [](__m128i half) XSOFTMAX_LAMBDA {
+      const __m256i exponent = _mm256_castpd_si256(_mm256_set1_pd(0x1p52));
+      const __m256i bits = _mm256_or_si256(_mm256_cvtepu32_epi64(half), exponent);
+      return D(_mm256_sub_pd(_mm256_castsi256_pd(bits), _mm256_set1_pd(0x1p52)));
+    };
+    low = widen_half(_mm256_castsi256_si128(v));
+    high = widen_half(_mm256_extracti128_si256(v, 1));
+  }
+
+  static XSOFTMAX_INLINE F to_float(I v) { return F(_mm256_cvtepi32_ps(v)); }
+
+  /// To the nearest integer.
+  static XSOFTMAX_INLINE I to_integer(F v) { return I(_mm256_cvtps_epi32(v)); }
+
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE I shift_right(I v) {
+    return I(_mm256_srli_epi32(v, Count));
+  }
+
+  /// Is a lane of a below that of b? Not where one is NaN.
+  static XSOFTMAX_INLINE bool any_less(F a, F b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) != 0; }
+
+  static XSOFTMAX_INLINE bool any_less(D a, D b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)) != 0; }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(_mm256_castsi256_si128(v)); }
 

@@ -184,6 +184,56 @@ struct avx512 {
     return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(v, floor, _CMP_GE_OQ), v, ceiling, _CMP_LT_OQ) == 0xFF;
   }
 
+  // For random words, which are unsigned.
+
+  static XSOFTMAX_INLINE L exclusive_or(L a, L b, L c) {
+    return L(_mm512_maskz_ternarylogic_epi64(0xFF, a, b, c, 0b10010110));
+  }
+
+  /// The products of the lower halves of the lanes.
+  static XSOFTMAX_INLINE L multiply_lower_halves(L a, L b) { return L(_mm512_maskz_mul_epu32(0xFF, a, b)); }
+
+  /// The lower halves of the lanes, of `even` and `odd` in turn.
+  static XSOFTMAX_INLINE I join_lower_halves(L even, L odd) {
+    const __m512 joined = _mm512_mask_moveldup_ps(_mm512_castsi512_ps(even), 0xAAAA, _mm512_castsi512_ps(odd));
+    return I(_mm512_castps_si512(joined));
+  }
+
+  static XSOFTMAX_INLINE I min_unsigned(I a, I b) { return I(_mm512_maskz_min_epu32(0xFFFF, a, b)); }
+
+  /// Is a lane below 2^Bits?
+  template <int Bits>
+  static XSOFTMAX_INLINE bool any_below_power(I v) {
+    return _mm512_cmplt_epu32_mask(v, _mm512_set1_epi32(1 << Bits)) != 0;
+  }
+
+  /// The lanes as numbers from 0 to 2^32, rounded towards 0.
+  static XSOFTMAX_INLINE F truncate_unsigned(I v) {
+    return F(_mm512_maskz_cvt_roundepu32_ps(0xFFFF, v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+  }
+
+  /// The lanes as numbers: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen_unsigned(I v, D& low, D& high) {
+    low = D(_mm512_maskz_cvtepu32_pd(0xFF, lower(__m512i(v))));
+    high = D(_mm512_maskz_cvtepu32_pd(0xFF, upper(__m512i(v))));
+  }
+
+  static XSOFTMAX_INLINE F to_float(I v) { return F(_mm512_maskz_cvtepi32_ps(0xFFFF, v)); }
+
+  /// To the nearest integer.
+  static XSOFTMAX_INLINE I to_integer(F v) { return I(_mm512_maskz_cvtps_epi32(0xFFFF, v)); }
+
+  /// Zeros come in at the top.
+  template <unsigned Count>
+  static XSOFTMAX_INLINE I shift_right(I v) {
+    return I(_mm512_maskz_srli_epi32(0xFFFF, v, Count));
+  }
+
+  /// Is a lane of a below that of b? Not where one is NaN.
+  static XSOFTMAX_INLINE bool any_less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) != 0; }
+
+  static XSOFTMAX_INLINE bool any_less(D a, D b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ) != 0; }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }
 

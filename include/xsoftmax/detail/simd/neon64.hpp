@@ -156,6 +156,68 @@ struct neon64 {
     return (vgetq_lane_u64(within, 0) & vgetq_lane_u64(within, 1)) != 0;
   }
 
+  // For random words, which are unsigned.
+
+  static XSOFTMAX_INLINE L exclusive_or(L a, L b, L c) { return L(veorq_s64(veorq_s64(a, b), c)); }
+
+  /// The products of the lower halves of the lanes.
+  static XSOFTMAX_INLINE L multiply_lower_halves(L a, L b) {
+    const uint32x2_t left = vmovn_u64(vreinterpretq_u64_s64(a));
+    return L(vreinterpretq_s64_u64(vmull_u32(left, vmovn_u64(vreinterpretq_u64_s64(b)))));
+  }
+
+  /// The lower halves of the lanes, of `even` and `odd` in turn.
+  static XSOFTMAX_INLINE I join_lower_halves(L even, L odd) {
+    return I(vtrn1q_s32(vreinterpretq_s32_s64(even), vreinterpretq_s32_s64(odd)));
+  }
+
+  static XSOFTMAX_INLINE I min_unsigned(I a, I b) {
+    return I(vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))));
+  }
+
+  /// Is a lane below 2^Bits?
+  template <int Bits>
+  static XSOFTMAX_INLINE bool any_below_power(I v) {
+    return vminvq_u32(vreinterpretq_u32_s32(v)) < (1U << Bits);
+  }
+
+  /// The lanes as numbers from 0 to 2^32, rounded towards 0.
+  static XSOFTMAX_INLINE F truncate_unsigned(I v) {
+    const uint32x4_t word = vreinterpretq_u32_s32(v);
+    const float32x4_t upper = vmulq_f32(vcvtq_f32_u32(vshrq_n_u32(word, 16)), vdupq_n_f32(0x1p16F)); // exact
+    const float32x4_t lower = vcvtq_f32_u32(vandq_u32(word, vdupq_n_u32(0xFFFF)));
+    const float32x4_t nearest = vaddq_f32(upper, lower);
+    // What the sum lost, exactly; where it is negative the sum was rounded up.
+    const int32x4_t lost = vreinterpretq_s32_f32(vsubq_f32(lower, vsubq_f32(nearest, upper)));
+    return F(vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(nearest), vshrq_n_s32(lost, 31))));
+  }
+
+  /// The lanes as numbers: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen_unsigned(I v, D& low, D& high) {
+    const uint32x4_t word = vreinterpretq_u32_s32(v);
+    low = D(vcvtq_f64_u64(vmovl_u32(vget_low_u32(word))));
+    high = D(vcvtq_f64_u64(vmovl_high_u32(word)));
+  }
+
+  static XSOFTMAX_INLINE F to_float(I v) { return F(vcvtq_f32_s32(v)); }
+
+  /// To the nearest integer.
+  static XSOFTMAX_INLINE I to_integer(F v) { return I(vcvtnq_s32_f32(v)); }
+
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE I shift_right(I v) {
+    return I(vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(v), Count)));
+  }
+
+  /// Is a lane of a below that of b? Not where one is NaN.
+  static XSOFTMAX_INLINE bool any_less(F a, F b) { return vmaxvq_u32(vcltq_f32(a, b)) != 0; }
+
+  static XSOFTMAX_INLINE bool any_less(D a, D b) {
+    const uint64x2_t less = vcltq_f64(a, b);
+    return (vgetq_lane_u64(less, 0) | vgetq_lane_u64(less, 1)) != 0;
+  }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return vgetq_lane_s32(v, 0); }
 

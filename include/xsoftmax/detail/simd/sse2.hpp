@@ -162,6 +162,64 @@ struct sse2 {
     return _mm_movemask_pd(_mm_and_pd(_mm_cmpge_pd(v, floor), _mm_cmplt_pd(v, ceiling))) == 0x3;
   }
 
+  // For random words, which are unsigned.
+
+  static XSOFTMAX_INLINE L exclusive_or(L a, L b, L c) { return L(_mm_xor_si128(_mm_xor_si128(a, b), c)); }
+
+  /// The products of the lower halves of the lanes.
+  static XSOFTMAX_INLINE L multiply_lower_halves(L a, L b) { return L(_mm_mul_epu32(a, b)); }
+
+  /// The lower halves of the lanes, of `even` and `odd` in turn.
+  static XSOFTMAX_INLINE I join_lower_halves(L even, L odd) {
+    return I(_mm_or_si128(_mm_and_si128(even, _mm_set1_epi64x(0xFFFFFFFF)), _mm_slli_epi64(odd, 32)));
+  }
+
+  static XSOFTMAX_INLINE I min_unsigned(I a, I b) {
+    const __m128i flip = _mm_set1_epi32(INT32_MIN);
+    const __m128i above = _mm_cmpgt_epi32(_mm_xor_si128(a, flip), _mm_xor_si128(b, flip));
+    return I(_mm_or_si128(_mm_and_si128(above, b), _mm_andnot_si128(above, a)));
+  }
+
+  /// Is a lane below 2^Bits?
+  template <int Bits>
+  static XSOFTMAX_INLINE bool any_below_power(I v) {
+    return _mm_movemask_epi8(_mm_cmpeq_epi32(_mm_srli_epi32(v, Bits), _mm_setzero_si128())) != 0;
+  }
+
+  /// The lanes as numbers from 0 to 2^32, rounded towards 0.
+  static XSOFTMAX_INLINE F truncate_unsigned(I v) {
+    const __m128 upper = _mm_mul_ps(_mm_cvtepi32_ps(_mm_srli_epi32(v, 16)), _mm_set1_ps(0x1p16F)); // exact
+    const __m128 lower = _mm_cvtepi32_ps(_mm_and_si128(v, _mm_set1_epi32(0xFFFF)));
+    const __m128 nearest = _mm_add_ps(upper, lower);
+    // What the sum lost, exactly; where it is negative the sum was rounded up.
+    const __m128 lost = _mm_sub_ps(lower, _mm_sub_ps(nearest, upper));
+    return F(_mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(nearest), _mm_srai_epi32(_mm_castps_si128(lost), 31))));
+  }
+
+  /// The lanes as numbers: the lower half into low, the upper into high.
+  static XSOFTMAX_INLINE void widen_unsigned(I v, D& low, D& high) {
+    const __m128i exponent = _mm_set1_epi32(0x43300000); // of 2^52
+    const __m128d offset = _mm_set1_pd(0x1p52);
+    low = D(_mm_sub_pd(_mm_castsi128_pd(_mm_unpacklo_epi32(v, exponent)), offset));
+    high = D(_mm_sub_pd(_mm_castsi128_pd(_mm_unpackhi_epi32(v, exponent)), offset));
+  }
+
+  static XSOFTMAX_INLINE F to_float(I v) { return F(_mm_cvtepi32_ps(v)); }
+
+  /// To the nearest integer.
+  static XSOFTMAX_INLINE I to_integer(F v) { return I(_mm_cvtps_epi32(v)); }
+
+  /// Zeros come in at the top.
+  template <int Count>
+  static XSOFTMAX_INLINE I shift_right(I v) {
+    return I(_mm_srli_epi32(v, Count));
+  }
+
+  /// Is a lane of a below that of b? Not where one is NaN.
+  static XSOFTMAX_INLINE bool any_less(F a, F b) { return _mm_movemask_ps(_mm_cmplt_ps(a, b)) != 0; }
+
+  static XSOFTMAX_INLINE bool any_less(D a, D b) { return _mm_movemask_pd(_mm_cmplt_pd(a, b)) != 0; }
+
   /// The lowest lane.
   static XSOFTMAX_INLINE std::int32_t first_lane(I v) { return _mm_cvtsi128_si32(v); }
 

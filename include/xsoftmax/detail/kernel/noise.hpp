@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+// Noise v1: which random words belong to which element, and rows of noise.
+//
+// The elements of a row come in groups of 64, counted from index 0. Element i of a group takes word i / 16 of block
+// 16 * group + i mod 16: sixteen blocks side by side make 64 words in the order of the elements, on every architecture
+// without a transposition. The counter of a block:
+//   c0 = lower half of the block's number
+//   c1 = its upper half (6 bits) | 2 * kind + half (from bit 8) | upper 8 bits of stream (16) | of row (24)
+//   c2 = lower half of the stream,  c3 = lower half of the row
+// where `half` is 0 for the upper words of the 64 bits of each element and 1 for the lower ones.
+#pragma once
+
+#include <xsoftmax/detail/kernel/access.hpp>
+#include <xsoftmax/detail/noise_task.hpp>
+#include <xsoftmax/math/noise.hpp>
+#include <xsoftmax/math/philox.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// Elements that are drawn together.
+inline constexpr std::size_t noise_group = 64;
+
+/// Their words, in their order.
+template <class A>
+struct group_words {
+  static constexpr std::size_t size = noise_group / lanes<A, std::int32_t>;
+  batch<A, std::int32_t> v[size];
+};
+
+/// The words of a row's elements.
+template <class A>
+class row_words {
+public:
+  XSOFTMAX_INLINE row_words(const noise_key& key, noise_kind kind)
+      : fields_(2 * static_cast<std::uint32_t>(kind) << 8 | static_cast<std::uint32_t>(key.stream >> 32) << 16 |
+                static_cast<std::uint32_t>(key.row >> 32) << 24),
+        stream_(static_cast<std::uint32_t>(key.stream)), row_(static_cast<std::uint32_t>(key.row)),
+        generator_(key.seed, fields_, stream_, row_) {}
+
+  /// The upper ones of the group. more: those of the next will be wanted too, and are drawn with them.
+  XSOFTMAX_INLINE const group_words<A>& upper(std::uint64_t group, bool more) {
+    if (group != drawn_ahead_) {
+      const std::uint64_t first = 16 * group;
+      if (const auto high = static_cast<std::uint32_t>(first >> 32); high != high_) [[unlikely]] {
+        high_ = high;
+        generator_.counter(fields_ | high, stream_, row_);
+      }
+      more = more && static_cast<std::uint32_t>(first + 16) != 0;
+      if (more) {
+        generate<2>(generator_, static_cast<std::uint32_t>(first), drawn_);
+        drawn_ahead_ = group + 1;
+      } else {
+        generate<1>(generator_, static_cast<std::uint32_t>(first), drawn_);
+      }
+      return drawn_[0];
+    }
+    drawn_ahead_ = none;
+    return drawn_[1];
+  }
+
+  /// The lower ones.
+  __attribute__((noinline)) void lower(std::uint64_t group, group_words<A>& words) const {
+    const std::uint64_t first = 16 * group;
+    generator other = generator_;
+    other.counter(fields_ | static_cast<std::uint32_t>(first >> 32) | 1 << 8, stream_, row_);
+    generate<1>(other, static_cast<std::uint32_t>(first), &words);
+  }
+
+private:
+  using generator = math::philox<A>;
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+
+  /// Of `Groups` groups from block `first` on.
+  template <std::size_t Groups>
+  static XSOFTMAX_INLINE void generate(const generator& from, std::uint32_t first, group_words<A>* words) {
+    constexpr std::size_t sets = 16 / generator::blocks; // of a group
+    constexpr std::size_t together = sets == 1 ? Groups : 1;
+    for (std::size_t set = 0; set < sets * Groups; set += together) {
+      batch<A, std::int32_t> word[together][4];
+      from(first + static_cast<std::uint32_t>(set * generator::blocks), word);
+      unroll<4 * together>([&](auto w) XSOFTMAX_LAMBDA {
+        constexpr std::size_t s = decltype(w)::value / 4;
+        constexpr std::size_t i = decltype(w)::value % 4;
+        words[(set + s) / sets].v[i * sets + (set + s) % sets] = word[s][i];
+      });
+    }
+  }
+
+  std::uint32_t fields_;
+  std::uint32_t stream_;
+  std::uint32_t row_;
+  std::uint32_t high_ = 0;
+  generator generator_;
+  group_words<A> drawn_[2];
+  std::uint64_t drawn_ahead_ = none; ///< the group of drawn_[1]
+};
+
+/// 64 bits as one bit `side` and a number v in (0, 1/2), resolved to 2^-65 at 0.
+///   logistic     log(v / (1 - v)), positive on one side
+///   exponential  -log(v) on one side, -log(1 - v) on the other
+/// so that both ends of the distribution are as fine as Gumbel noise is above.
+template <class A, class T, noise_kind Kind>
+struct variate {
+  using V = batch<A, T>;
+  using I = batch<A, std::int32_t>;
+  static constexpr bool two_sided = Kind != noise_kind::gumbel;
+  /// Upper words from 2^this on decide a float.
+  static constexpr int decisive_bits = two_sided ? 24 : 23;
+
+  /// The first bit leaves the words.
+  static XSOFTMAX_INLINE I without_side(I upper) {
+    return two_sided ? I(native<A>::template shift_left<1>(upper)) : upper;
+  }
+
+  static XSOFTMAX_INLINE void without_side(I& upper, I& lower) {
+    if constexpr (two_sided) {
+      upper = native<A>::template shift_left<1>(upper) | native<A>::template shift_right<31>(lower);
+      lower = native<A>::template shift_left<1>(lower);
+    }
+  }
+
+  /// side: 0 or 1
+  template <std::size_t N>
+  static XSOFTMAX_INLINE pack<V, N> values(const pack<V, N>& v, const pack<V, N>& side) {
+    if constexpr (Kind == noise_kind::gumbel) {
+      return math::gumbel<A, T>(v);
+    } else {
+      const pack<V, N> half = map([](V x) XSOFTMAX_LAMBDA { return x * V(T(0.5)); }, v);
+      return map(
+          [](V of_v, V of_complement, V s) XSOFTMAX_LAMBDA {
+            if constexpr (Kind == noise_kind::logistic) {
+              return (of_v - of_complement) * (s + s - V(T{1}));
+            } else {
+              return s * of_v + (V(T{1}) - s) * of_complement; // one of them is exactly 0
+            }
+          },
+          math::negative_log<A, T>(half), math::negative_log_of_complement<A, T>(half), side);
+    }
+  }
+};
+
+/// The noise of a row's elements.
+template <class A, class T, noise_kind Kind>
+class row_noise {
+public:
+  using V = batch<A, T>;
+  using I = batch<A, std::int32_t>;
+  using variate = kernel::variate<A, T, Kind>;
+
+  XSOFTMAX_INLINE explicit row_noise(const noise_key& key) : words(key, Kind) {}
+
+  /// Writes the 64 values of the group. more: those of the next will be wanted too.
+  XSOFTMAX_INLINE void operator()(std::uint64_t group, bool more, T* out) {
+    values(group, words.upper(group, more), out);
+  }
+
+  /// The same where the upper words are known.
+  __attribute__((noinline)) void values(std::uint64_t group, const group_words<A>& upper, T* out) const {
+    alignas(64) T uniform[noise_group];
+    const bool decided = decide(upper);
+    if (!decided) [[unlikely]] {
+      uniform_of_both(group, upper, uniform);
+    }
+    constexpr std::size_t step = together * lanes<A, T>;
+    for (std::size_t i = 0; i < noise_group; i += step) {
+      pack<V, together> v;
+      if constexpr (sizeof(T) == sizeof(float)) {
+        v = make_pack<together>([&](auto b) XSOFTMAX_LAMBDA {
+          return math::uniform_of_upper<A>(variate::without_side(upper.v[i / lanes<A, T> + decltype(b)::value]));
+        });
+      }
+      if (!decided) [[unlikely]] {
+        v = make_pack<together>([&](auto b) XSOFTMAX_LAMBDA {
+          return native<A>::template load<T>(uniform + i + decltype(b)::value * lanes<A, T>);
+        });
+      }
+      store_chunk<A, false, T>(contiguous_row<T>{out}, i, full_chunk<step>{},
+                               variate::values(v, sides(upper, i / lanes<A, float>)));
+    }
+  }
+
+  row_words<A> words;
+
+private:
+  static constexpr std::size_t batches = sizeof(T) / sizeof(float); ///< of values to a batch of words
+  static constexpr std::size_t together = 4;                        ///< batches of values
+
+  /// Do the upper words alone decide the values?
+  static XSOFTMAX_INLINE bool decide(const group_words<A>& upper) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      I smallest = variate::without_side(upper.v[0]);
+      for (std::size_t j = 1; j < group_words<A>::size; ++j) {
+        smallest = native<A>::min_unsigned(smallest, variate::without_side(upper.v[j]));
+      }
+      return !native<A>::template any_below_power<variate::decisive_bits>(smallest);
+    }
+    return false;
+  }
+
+  __attribute__((noinline)) void uniform_of_both(std::uint64_t group, const group_words<A>& upper, T* out) const {
+    group_words<A> lower;
+    words.lower(group, lower);
+    for (std::size_t j = 0; j < group_words<A>::size; ++j) {
+      I above = upper.v[j];
+      I below = lower.v[j];
+      variate::without_side(above, below);
+      pack<V, batches> v;
+      math::uniform_of_both<A, T>(above, below, v);
+      store_chunk<A, false, T>(contiguous_row<T>{out}, j * lanes<A, float>, full_chunk<lanes<A, float>>{}, v);
+    }
+  }
+
+  /// The sides of `together` batches of values, from batch j of words on.
+  static XSOFTMAX_INLINE pack<V, together> sides(const group_words<A>& upper, std::size_t j) {
+    pack<V, together> side;
+    unroll<together / batches>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t i = decltype(b)::value;
+      const I bit = native<A>::template shift_right<31>(upper.v[j + i]);
+      if constexpr (sizeof(T) == sizeof(float)) {
+        side.v[i] = native<A>::to_float(bit);
+      } else {
+        native<A>::widen_unsigned(bit, side.v[2 * i], side.v[2 * i + 1]);
+      }
+    });
+    return side;
+  }
+};
+
+/// body(group, first, last, skipped) for the groups that hold the elements [0, n) of a row that begins at `index`: its
+/// elements [first, last) lie in the group from place `skipped` on.
+template <class Body>
+XSOFTMAX_INLINE void for_each_group(std::uint64_t index, std::size_t n, Body&& body) {
+  std::size_t first = 0;
+  std::uint64_t group = index / noise_group;
+  std::size_t skipped = static_cast<std::size_t>(index % noise_group);
+  while (first < n) {
+    const std::size_t room = noise_group - skipped;
+    const std::size_t last = n - first < room ? n : first + room;
+    body(group, first, last, skipped);
+    first = last;
+    skipped = 0;
+    ++group;
+  }
+}
+
+template <class A, class T>
+struct noise {
+  static void run(const noise_task<T>& task) noexcept {
+    switch (task.kind) {
+    case noise_kind::gumbel:
+      rows<noise_kind::gumbel>(task);
+      break;
+    case noise_kind::logistic:
+      rows<noise_kind::logistic>(task);
+      break;
+    case noise_kind::exponential:
+      rows<noise_kind::exponential>(task);
+      break;
+    }
+  }
+
+private:
+  template <noise_kind Kind>
+  static __attribute__((noinline)) void rows(const noise_task<T>& task) noexcept {
+    noise_key key = task.key;
+    for (std::size_t r = 0; r < task.rows; ++r, ++key.row) {
+      row_noise<A, T, Kind> values(key);
+      const any_row<T, void> out = row_of<T>(task.out, r);
+      block_buffer<T> room;
+      for_each_piece<T>(out, 0, task.cols, [&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+        const contiguous_row<T> target = out.target(from, room);
+        for_each_group(key.index + from, to - from,
+                       [&](std::uint64_t group, std::size_t first, std::size_t last, std::size_t skipped)
+                           XSOFTMAX_LAMBDA {
+                             const bool more = last < to - from;
+                             if (last - first == noise_group) {
+                               values(group, more, target.data + first);
+                             } else {
+                               alignas(64) T value[noise_group];
+                               values(group, more, value);
+                               for (std::size_t i = first; i < last; ++i) {
+                                 target.data[i] = value[skipped + i - first];
+                               }
+                             }
+                           });
+        out.template commit<A>(from, to, room);
+      });
+    }
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

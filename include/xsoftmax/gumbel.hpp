@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+// The Gumbel family: reproducible noise, the Gumbel-Softmax with its gradients, and draws from softmax(z / T).
+#pragma once
+
+#include <xsoftmax/gumbel/gumbel_softmax.hpp>
+#include <xsoftmax/gumbel/noise.hpp>
+#include <xsoftmax/gumbel/sample.hpp>

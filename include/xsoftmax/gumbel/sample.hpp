@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// Draws from softmax(z / T).
+#pragma once
+
+#include <xsoftmax/arch.hpp>
+#include <xsoftmax/detail/call.hpp>
+#include <xsoftmax/detail/executor.hpp>
+#include <xsoftmax/detail/key.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
+
+/// Options of sample. Members only ever join at the end.
+struct sample_options {
+  double temperature = 1.0; ///< T of softmax(z / T), in [0, inf); 0 takes the lowest index of the maximum
+};
+
+namespace detail {
+
+/// Rows [first, first + count) of the task.
+template <class T>
+sample_task<T> rows_of(sample_task<T> task, std::size_t first, std::size_t count) {
+  task.key.row += first;
+  task.z = rows_from<T>(task.z, first);
+  task.indices = task.indices.from(first);
+  task.rows = count;
+  return task;
+}
+
+/// Checks the arguments and hands launch(task, input) what is to be done.
+template <class T, class In, class Launch>
+XSOFTMAX_INLINE void checked_sample(const noise_key& key, const matrix_view<const In>& in, index_row indices,
+                                    const sample_options& options, Launch&& launch) {
+  if (!valid_key("sample", key, in.rows(), in.cols()) || !valid_temperature("sample", options.temperature)) {
+    return;
+  }
+  launch(
+      sample_task<T>{
+          .key = key,
+          .z = source_of(in),
+          .rows = in.rows(),
+          .cols = in.cols(),
+          .temperature = options.temperature,
+          .indices = indices,
+      },
+      in);
+}
+
+/// The same for the public function over rows, with its shapes.
+template <class In, class Indices, class Launch>
+XSOFTMAX_INLINE void checked_sample_of_rows(const noise_key& key, In&& z, Indices&& indices,
+                                            const sample_options& options, Launch&& launch) {
+  const auto& held = evaluated(z);
+  const auto in = input_matrix(held);
+  index_row out{};
+  if (!checked_indices("sample", std::forward<Indices>(indices), in.rows(), out)) {
+    return;
+  }
+  checked_sample<compute_of<In>>(key, in, out, options, launch);
+}
+
+} // namespace detail
+
+/// One draw from the categorical distribution softmax(z / T): the index i with probability exp(z_i / T) / sum_k
+/// exp(z_k / T).
+///
+/// It is the place of the largest perturbed logit, z_i + T G_i for T <= 1 and z_i / T + G_i above, with the Gumbel
+/// noise G of the same key (gumbel_noise): each step rounded by itself in the compute type, so that every architecture,
+/// chunk and number of threads gives the same index; a tie goes to the lowest. At T = 1 it is the index of
+/// gumbel_softmax. Perturbed logits of finite z are finite.
+///
+/// z is a row (any contiguous sized range, or a vector_view) of float, double or halves, which are computed in float.
+///
+/// Special values, in this order of precedence, at T = 0 too:
+///   length 0: npos               | any NaN: npos
+///   one or more +inf: npos       | all -inf: npos
+///   some -inf: never that index  | T = 0: the lowest index of the maximum
+///
+/// Law: exact up to the rounding of the perturbed logits (relative 2^-24 of each in float) and the resolution of the
+/// noise: a class with a probability of 1e-19 of another's is still drawn as often as it should.
+///
+/// Cost: no allocation; z is read once and nothing else is written. A word of Philox4x32-10 for each element; of most
+/// no logarithm is taken.
+/// Throws std::invalid_argument if T is negative, NaN or infinite, and for keys as gumbel_noise does.
+///
+/// Source: R. Yellott, "The relationship between Luce's choice axiom, Thurstone's theory of comparative judgment, and
+/// the double exponential distribution" (1977).
+template <class Arch = default_arch, class In>
+[[nodiscard]] XSOFTMAX_INLINE std::size_t sample(const noise_key& key, In&& z, const sample_options& options = {}) {
+  const auto& held = detail::evaluated(z);
+  const auto in = as_view(held);
+  static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
+                "xsoftmax: samples of a matrix need an output; only that of a row is returned");
+  std::size_t index = npos;
+  detail::checked_sample<detail::compute_of<In>>(key, detail::input_matrix(held), {&index, 1}, options,
+                                                 [](const auto& task, const auto&)
+                                                     XSOFTMAX_LAMBDA { detail::call::sample(Arch{}, task); });
+  return index;
+}
+
+/// One draw from each row of a matrix (matrix_view): row r uses key.row + r. indices is a row of z.rows() std::size_t.
+/// Throws std::invalid_argument also if it is not; nothing has been written then.
+template <class Arch = default_arch, class In, class Indices>
+requires(!std::is_same_v<std::remove_cvref_t<Indices>, sample_options>) XSOFTMAX_INLINE
+    void sample(const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
+  detail::checked_sample_of_rows(key, std::forward<In>(z), std::forward<Indices>(indices), options,
+                                 [](const auto& task, const auto&)
+                                     XSOFTMAX_LAMBDA { detail::call::sample(Arch{}, task); });
+}
+
+/// The same with the rows shared out by an executor, as softmax does.
+template <class Arch = default_arch, detail::executor Executor, class In, class Indices>
+void sample(Executor&& executor, const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
+  detail::checked_sample_of_rows(
+      key, std::forward<In>(z), std::forward<Indices>(indices), options, [&](const auto& task, const auto& in) {
+        detail::run_rows<Arch>(executor, in, task, [](const auto& part) { detail::call::sample(Arch{}, part); });
+      });
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+// gumbel_softmax is softmax of the perturbed logits, to the bit, in every layout, storage and order; its hard form has
+// exactly one 1; its gradients are those of the soft y of the same noise.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../support/catch.hpp"
+#include "../support/executors.hpp"
+#include "../support/findings.hpp"
+#include "../support/kernels_once.hpp"
+#include "../support/layouts.hpp"
+#include "../support/noise_reference.hpp"
+#include "../support/rows.hpp"
+#include "../support/softmax_checks.hpp"
+#include "../support/types.hpp"
+
+namespace xs = xsoftmax;
+using namespace xsoftmax::test;
+
+namespace {
+
+template <class T>
+constexpr T inf = std::numeric_limits<T>::infinity();
+
+/// What gumbel_softmax must give.
+template <class T>
+struct expected {
+  std::vector<T> perturbed;
+  std::vector<T> y;
+  std::size_t index;
+};
+
+template <class Arch, class T>
+expected<T> expected_of(const std::vector<T>& z, const xs::noise_key& key, const xs::gumbel_softmax_options& options) {
+  const std::vector<T> g = noise_row<Arch, T>(noise::gumbel, key, z.size());
+  expected<T> e{z, std::vector<T>(z.size()), drawn(z, g, 1.0)};
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    e.perturbed[i] += g[i];
+  }
+  if (!options.hard && options.temperature != 0) {
+    xs::softmax<Arch>(e.perturbed, e.y, {.temperature = options.temperature});
+  } else {
+    for (std::size_t i = 0; i < z.size(); ++i) {
+      e.y[i] = e.index == xs::npos ? std::numeric_limits<T>::quiet_NaN() : T(i == e.index);
+    }
+  }
+  return e;
+}
+
+template <class T>
+std::vector<T> some_gradient(std::size_t n) {
+  generator random(n);
+  std::vector<T> dy(n);
+  for (T& x : dy) {
+    x = static_cast<T>(random.normal());
+  }
+  return dy;
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: softmax of the perturbed logits, and the draw", "[gumbel_softmax][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const auto check = [&](const std::vector<T>& z, const xs::noise_key& key, const xs::gumbel_softmax_options& options,
+                         const std::string& what) {
+    const expected<T> e = expected_of<Arch>(z, key, options);
+    std::vector<T> y(z.size());
+    const std::size_t index = xs::gumbel_softmax<Arch>(key, z, y, options);
+    std::vector<T> in_place = z;
+    const std::size_t again = xs::gumbel_softmax<Arch>(key, in_place, in_place, options);
+    const std::size_t n = z.size();
+    found.expect(index == e.index && again == e.index && first_difference(e.y.data(), y.data(), n) == n &&
+                     first_difference(e.y.data(), in_place.data(), n) == n,
+                 [&] {
+                   return std::string(Arch::name) + ", " + scalar_name<T>() + ", " + what +
+                          ", n = " + std::to_string(n) + ", T = " + exact_text(options.temperature) +
+                          (options.hard ? ", hard" : "");
+                 });
+    if (options.temperature == 1 && !options.hard) {
+      found.expect(xs::sample<Arch>(key, z) == index, [&] { return "sample differs: " + what; });
+    }
+  };
+  for (const row_kind kind : row_kinds) {
+    for (const std::size_t n : {0u, 1u, 2u, 7u, 16u, 31u, 63u, 64u, 65u, 129u, 300u, 2100u, 5000u}) {
+      const std::vector<T> z = make_row<T>(kind, n, n);
+      for (const double temperature : {1.0, 0.5, 3.0, 1e-6, 1e-300, 1e300, 0.0}) {
+        check(z, {.seed = n, .index = n % 5}, {.temperature = temperature}, name(kind));
+      }
+      check(z, {.seed = n}, {.temperature = 0.5, .hard = true}, name(kind));
+    }
+  }
+  for (const std::size_t n : {1u, 5u, 70u, 3000u}) {
+    for (const T special : {std::numeric_limits<T>::quiet_NaN(), inf<T>, -inf<T>}) {
+      for (const std::size_t i : {std::size_t{0}, n / 2, n - 1}) {
+        for (const bool hard : {false, true}) {
+          std::vector<T> z = make_row<T>(row_kind::masked, n, n);
+          z[i] = special;
+          check(z, {.seed = i}, {.temperature = 0.7, .hard = hard}, "special value");
+          check(std::vector<T>(n, -inf<T>), {.seed = i}, {.temperature = 0.7, .hard = hard}, "only -inf");
+        }
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: hard has exactly one 1", "[gumbel_softmax][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  for (const std::size_t n : {1u, 2u, 100u, 5000u}) {
+    const std::vector<T> z(n, T(0.25));
+    std::vector<T> y(n, T(9));
+    const std::size_t index = xs::gumbel_softmax<Arch>({.seed = n}, z, y, {.hard = true});
+    REQUIRE(index < n);
+    CHECK(y[index] == 1);
+    CHECK(static_cast<std::size_t>(std::count(y.begin(), y.end(), T(0))) == n - 1);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: rows, layouts, halves and executors leave no trace",
+                        "[gumbel_softmax][invariance][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const xs::noise_key key{.seed = 6, .stream = 7, .row = 8, .index = 9};
+  for (const std::size_t cols : {1u, 40u, 64u, 333u, 4500u}) {
+    constexpr std::size_t rows = 7;
+    for (const xs::gumbel_softmax_options& options :
+         {xs::gumbel_softmax_options{.temperature = 0.8}, {.temperature = 1.0}, {.temperature = 0.8, .hard = true}}) {
+      std::vector<std::vector<T>> z;
+      std::vector<expected<T>> e;
+      for (std::size_t r = 0; r < rows; ++r) {
+        z.push_back(make_row<T>(row_kinds[r], cols, r));
+        xs::noise_key of_row = key;
+        of_row.row += r;
+        e.push_back(expected_of<Arch>(z[r], of_row, options));
+      }
+      const auto compare = [&](const std::string& what, const auto& value, const std::vector<std::size_t>& indices) {
+        for (std::size_t r = 0; r < rows; ++r) {
+          std::size_t same = 0;
+          for (std::size_t c = 0; c < cols; ++c) {
+            same += value(r, c, e[r].y[c]) ? 1 : 0;
+          }
+          found.expect(same == cols && indices[r] == e[r].index, [&] {
+            return std::string(Arch::name) + ", " + what + ", " + std::to_string(cols) + " columns, row " +
+                   std::to_string(r) + (options.hard ? ", hard" : "");
+          });
+        }
+      };
+      const auto equal = [](T a, T b) { return bits(a) == bits(b) || (std::isnan(a) && std::isnan(b)); };
+      for (const layout& l : layouts_of(rows, cols)) {
+        laid_out<T> in(rows, cols, l, 3);
+        laid_out<T> out(rows, cols, l, 3);
+        for (std::size_t r = 0; r < rows; ++r) {
+          for (std::size_t c = 0; c < cols; ++c) {
+            in.at(r, c) = z[r][c];
+          }
+        }
+        std::vector<std::size_t> indices(rows);
+        xs::gumbel_softmax<Arch>(key, in.view(), out.view(), indices, options);
+        compare(
+            l.what, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
+        for (const named_executor& x : every_executor()) {
+          xs::gumbel_softmax<Arch>(x.run, key, in.view(), out.view(), indices, options);
+          compare(
+              x.name, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
+        }
+        found.expect(out.untouched_between(), [&] { return std::string("wrote beside the rows: ") + l.what; });
+      }
+      if constexpr (std::is_same_v<T, float>) {
+        std::vector<float> in;
+        for (const std::vector<float>& row : z) {
+          in.insert(in.end(), row.begin(), row.end());
+        }
+        std::vector<xs::float16> out(rows * cols);
+        std::vector<std::size_t> indices(rows);
+        xs::gumbel_softmax<Arch>(key, xs::matrix_view<const float>(in.data(), rows, cols),
+                                 xs::matrix_view<xs::float16>(out.data(), rows, cols), indices, options);
+        compare(
+            "float16",
+            [&](std::size_t r, std::size_t c, float y) {
+              return equal(static_cast<float>(out[r * cols + c]), static_cast<float>(xs::float16(y)));
+            },
+            indices);
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax_backward: from the key as from y", "[gumbel_softmax][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const auto compare = [&](const char* what, const std::vector<T>& a, const std::vector<T>& b, double temperature) {
+    found.expect(first_difference(a.data(), b.data(), a.size()) == a.size(), [&] {
+      return std::string(Arch::name) + ", " + what + ", n = " + std::to_string(a.size()) +
+             ", T = " + exact_text(temperature);
+    });
+  };
+  for (const std::size_t n : {0u, 1u, 5u, 64u, 100u, 2048u, 5000u}) {
+    for (const row_kind kind : {row_kind::normal, row_kind::masked, row_kind::very_wide}) {
+      for (const double temperature : {1.0, 0.5, 1e-3, 20.0, 0.0}) {
+        const xs::noise_key key{.seed = n, .row = 5, .index = 30};
+        const xs::gumbel_softmax_options options{.temperature = temperature};
+        const std::vector<T> z = make_row<T>(kind, n, n);
+        const std::vector<T> dy = some_gradient<T>(n);
+        std::vector<T> y(n);
+        std::vector<T> from_y(n);
+        xs::gumbel_softmax<Arch>(key, z, y, options);
+        xs::gumbel_softmax_backward<Arch>(y, dy, from_y, options);
+        std::vector<T> plain(n);
+        xs::softmax_backward<Arch>(y, dy, plain, {.temperature = temperature});
+        compare("softmax_backward", from_y, plain, temperature);
+        std::vector<T> dz(n);
+        xs::gumbel_softmax_backward<Arch>(key, z, dy, dz, {.temperature = temperature, .hard = true});
+        compare("from the key", from_y, dz, temperature);
+        dz = dy;
+        xs::gumbel_softmax_backward<Arch>(key, z, dz, dz, options);
+        compare("dz is dy", from_y, dz, temperature);
+        dz = z;
+        xs::gumbel_softmax_backward<Arch>(key, dz, dy, dz, options);
+        compare("dz is z", from_y, dz, temperature);
+        if constexpr (std::is_same_v<T, float>) {
+          std::vector<xs::bfloat16> half(n);
+          xs::gumbel_softmax_backward<Arch>(key, z, dy, half, options);
+          std::vector<float> rounded(n);
+          std::vector<float> stored(n);
+          for (std::size_t i = 0; i < n; ++i) {
+            rounded[i] = static_cast<float>(xs::bfloat16(from_y[i]));
+            stored[i] = static_cast<float>(half[i]);
+          }
+          compare("bfloat16", rounded, stored, temperature);
+        }
+      }
+    }
+  }
+  // Rows on threads.
+  constexpr std::size_t rows = 300;
+  constexpr std::size_t cols = 200;
+  const std::vector<T> z = make_row<T>(row_kind::normal, rows * cols, 1);
+  const std::vector<T> dy = some_gradient<T>(rows * cols);
+  const auto view = [&](auto& v) { return xs::matrix_view(v.data(), rows, cols); };
+  std::vector<T> serial(rows * cols);
+  xs::gumbel_softmax_backward<Arch>({.seed = 1}, view(z), view(dy), view(serial), {.temperature = 0.5});
+  std::vector<T> y(rows * cols);
+  std::vector<std::size_t> indices(rows);
+  xs::gumbel_softmax<Arch>({.seed = 1}, view(z), view(y), indices, {.temperature = 0.5});
+  for (const named_executor& e : every_executor()) {
+    std::vector<T> shared(rows * cols);
+    xs::gumbel_softmax_backward<Arch>(e.run, {.seed = 1}, view(z), view(dy), view(shared), {.temperature = 0.5});
+    compare(e.name.c_str(), serial, shared, 0.5);
+    xs::gumbel_softmax_backward<Arch>(e.run, view(y), view(dy), view(shared), {.temperature = 0.5});
+    compare(e.name.c_str(), serial, shared, 0.5);
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: known answers", "[gumbel_softmax][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // l = log(1/2, 1/4, 1/8, 1/8), noise (0.25, -0.5, 1.5, 0), dL/dy = (1, -2, 0.5, 3).
+  const double ln2 = 0x1.62e42fefa39efp-1;
+  const std::vector<T> perturbed = {static_cast<T>(-ln2 + 0.25), static_cast<T>(-2 * ln2 - 0.5),
+                                    static_cast<T>(-3 * ln2 + 1.5), static_cast<T>(-3 * ln2)};
+  const std::vector<T> dy = {1, -2, T(0.5), 3};
+  struct answer {
+    double temperature;
+    std::vector<double> y;
+    std::vector<double> dz;
+  };
+  const answer answers[] = {
+      {0.5,
+       {0.539055492539260325, 0.0300698845947939693, 0.410440017646473449, 0.0204346052194722568},
+       {0.274444419849602892, -0.165110100730542614, -0.201476424686063718, 0.0921421055670034392}},
+      {1.0,
+       {0.434127790814772999, 0.102533723998123335, 0.378813719327202601, 0.0845247658599010644},
+       {0.142375899057084252, -0.273974365678871218, -0.0651716805170532904, 0.196770147138840256}},
+  };
+  for (const answer& a : answers) {
+    const std::vector<T> y = xs::softmax<Arch>(perturbed, {.temperature = a.temperature});
+    std::vector<T> dz(4);
+    xs::gumbel_softmax_backward<Arch>(y, dy, dz, {.temperature = a.temperature});
+    for (std::size_t i = 0; i < 4; ++i) {
+      // The logits are rounded: a relative error of 2 / T of that.
+      const double tolerance = 8 * static_cast<double>(std::numeric_limits<T>::epsilon());
+      CHECK(std::fabs(static_cast<double>(y[i]) - a.y[i]) <= tolerance);
+      CHECK(std::fabs(static_cast<double>(dz[i]) - a.dz[i]) <= 4 * tolerance);
+    }
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: what is refused", "[gumbel_softmax][errors][unit]", scalars) {
+  using T = TestType;
+  const std::vector<T> z(6);
+  std::vector<T> y(6, T(7));
+  std::vector<T> short_y(5, T(7));
+  std::vector<std::size_t> indices(3);
+  CHECK_THROWS_AS(xs::gumbel_softmax({}, z, short_y), std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax({}, z, y, {.temperature = -1}), std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax({.row = std::uint64_t{1} << 40}, z, y), std::invalid_argument);
+  CHECK_THROWS_AS(
+      xs::gumbel_softmax({}, xs::matrix_view<const T>(z.data(), 2, 3), xs::matrix_view<T>(y.data(), 2, 3), indices),
+      std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax_backward({}, z, y, short_y), std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax_backward({.stream = ~std::uint64_t{0}}, z, z, y), std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax_backward(z, short_y, y), std::invalid_argument);
+  CHECK(std::all_of(y.begin(), y.end(), [](T x) { return x == T(7); }));
+  CHECK(std::all_of(short_y.begin(), short_y.end(), [](T x) { return x == T(7); }));
+}

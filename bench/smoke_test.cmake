@@ -32,7 +32,7 @@ expect_success(${BENCH} --smoke --output ${WORK}/results.json)
 expect_in(results.json "length/float/1x1000/xsoftmax/sse2/two_pass/automatic")
 expect_in(results.json "length/double/1x1000/limit/-/copy_nontemporal/-")
 foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100 kinds/float/4x1000
-    calls/float/1x16)
+    calls/float/1x16 noise/float/4x1000)
   expect_in(results.json "\"${cost}/xsoftmax/")
 endforeach()
 file(READ ${WORK}/results.json content)
@@ -94,6 +94,7 @@ endif()
 foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)\n"
     "log_softmax_backward: columns over rows +float +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
     "log_softmax over softmax +float +1 x 100 [^\n]*\n" "ascending rows over usual ones +float +4 x 1,000[^\n]*≤ 1.3 (kept|missed)\n"
+    "sample over drawing words[^\n]*≤ 1.5 (kept|missed)\n" "std::extreme_value_distribution over[^\n]*≥ 15 (kept|missed)\n"
     "choice at run time[^\n]*≤ 5 ns more (kept|missed)\n" "short rows, float : at most [0-9.]+ " "\nTwo threads: ")
   if(NOT text MATCHES "${line}")
     message(FATAL_ERROR "the promised costs lack '${line}':\n${text}")

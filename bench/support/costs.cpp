@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "costs.hpp"
+#include "limits.hpp"
 #include "machine.hpp"
 #include "row_buffer.hpp"
 #include "two_threads.hpp"
+#include "words.hpp"
 #include <cstring>
+#include <random>
+#include <xsoftmax/gumbel.hpp>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/softmax.hpp>
 
@@ -320,6 +324,108 @@ int run_calls(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// The largest distance of the empirical distribution of x from that of Gumbel(0, 1), times the root of the length.
+double kolmogorov_distance(const float* x, std::size_t n) {
+  std::vector<float> sorted(x, x + n);
+  std::sort(sorted.begin(), sorted.end());
+  double distance = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double below = std::exp(-std::exp(-static_cast<double>(sorted[i])));
+    const auto rank = static_cast<double>(i);
+    const auto all = static_cast<double>(n);
+    distance = std::max({distance, below - rank / all, (rank + 1) / all - below});
+  }
+  return distance * std::sqrt(static_cast<double>(n));
+}
+
+/// Noise, draws and the Gumbel-Softmax, against what they are made of and what the standard library has.
+template <class Arch>
+int run_noise(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t size = data.size();
+  const row_buffer<float> noise(size, output_offset);
+  const row_buffer<std::size_t> indices(s.rows);
+  const xs::noise_key key{.seed = 1};
+  const xs::matrix_view<const float> z(data.z, s.rows, s.cols);
+  const xs::matrix_view<float> y(data.p, s.rows, s.cols);
+  const xs::matrix_view<float> g(noise.data(), s.rows, s.cols);
+  const xs::vector_view<std::size_t> drawn(indices.data(), s.rows);
+  std::mt19937 engine(1);
+  std::uint64_t seed = 0;
+  enum { gumbel_noise, std_noise, noise_and_softmax, gumbel_softmax, sample, words_and_read, softmax_and_std };
+  const double slow = 10;
+  std::vector<variant> all{own<Arch>("gumbel_noise", [=] { xs::gumbel_noise<Arch>(key, g); }),
+                           {"std/-/extreme_value_distribution/-", false, false, slow,
+                            [&, p = noise.data()] {
+                              std::extreme_value_distribution<float> distribution;
+                              for (std::size_t i = 0; i < size; ++i) {
+                                p[i] = distribution(engine);
+                              }
+                            }},
+                           own<Arch>("noise_and_softmax",
+                                     [=] {
+                                       xs::gumbel_noise<Arch>(key, g);
+                                       xs::softmax<Arch>(z, y);
+                                     }),
+                           own<Arch>("gumbel_softmax", [=] { xs::gumbel_softmax<Arch>(key, z, y, drawn); }),
+                           // Another seed each time: how often a logit has to be looked at closely depends on it.
+                           own<Arch>("sample", [=, &seed] { xs::sample<Arch>({.seed = ++seed}, z, drawn); }),
+                           own<Arch>("words_and_read",
+                                     [=] {
+                                       for (std::size_t r = 0; r < s.rows; ++r) {
+                                         benchmark::DoNotOptimize(draw_words<Arch>(r, s.cols / 64 * 64));
+                                       }
+                                       benchmark::DoNotOptimize(read_pass(data.z, data.bytes()));
+                                     }),
+                           {"std/-/softmax_and_discrete_distribution/-", false, false, slow, [=, &engine] {
+                              xs::softmax<Arch>(z, y);
+                              for (std::size_t r = 0; r < s.rows; ++r) {
+                                const float* const p = data.p + r * s.cols;
+                                drawn.data()[r] = std::discrete_distribution<std::size_t>(p, p + s.cols)(engine);
+                              }
+                            }}};
+
+  // Statistics: a Kolmogorov distance above 3 comes once in 10^7 times.
+  for (const int v : {gumbel_noise, std_noise}) {
+    run_once(all[v], noise.data(), size);
+    if (const double distance = kolmogorov_distance(noise.data(), size); !(distance < 3)) {
+      all[v].found.failure = "this is no Gumbel noise: distance " + std::to_string(distance);
+    }
+  }
+  // gumbel_softmax is softmax of the perturbed logits, and its index theirs; a draw with the same key is the same.
+  run_once(all[gumbel_noise], noise.data(), size);
+  std::vector<std::size_t> places(s.rows);
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    float* const row = noise.data() + r * s.cols;
+    for (std::size_t i = 0; i < s.cols; ++i) {
+      row[i] += data.z[r * s.cols + i];
+    }
+    places[r] = static_cast<std::size_t>(std::max_element(row, row + s.cols) - row);
+  }
+  xs::softmax<Arch>(g, g);
+  run_once(all[gumbel_softmax], data.p, size);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (!same_bits(data.p[i], noise.data()[i])) {
+      blame(all[gumbel_softmax], "the softmax of logits and noise", i);
+    }
+  }
+  const auto check_places = [&](variant& v) {
+    for (std::size_t r = 0; r < s.rows; ++r) {
+      if (drawn.data()[r] != places[r]) {
+        v.found.failure = "row " + std::to_string(r) + " is not drawn where it is the largest";
+      }
+    }
+  };
+  check_places(all[gumbel_softmax]);
+  std::fill_n(indices.data(), s.rows, xs::npos);
+  seed = key.seed - 1;
+  all[sample].run();
+  check_places(all[sample]);
+  run_once(all[noise_and_softmax], data.p, size);
+  all[noise_and_softmax].found =
+      check(reference<float>(data.z, s.rows, s.cols), data.p, s.rows, s.cols, promised<float>());
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
 template <class Arch, class T>
 int run_on(const session& run, const shape& s, const row_set<T>& data, int second_core) {
   if (s.section == "columns") {
@@ -340,6 +446,9 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
     }
     if (s.section == "calls") {
       return run_calls<Arch>(run, s, data);
+    }
+    if (s.section == "noise") {
+      return run_noise<Arch>(run, s, data);
     }
   }
   throw std::logic_error("no cost of " + s.section + " in " + type_name<T>);

@@ -43,15 +43,16 @@ plan make_plan(scope how_much) {
                                  {"threads", 256, 1000},        {"threads", 1024, 1000}, {"threads", 1, 4'000'000},
                                  {"operations", 1, 100},        {"operations", 1, 1000}, {"operations", 1, 100'000},
                                  {"operations", 1, 16'000'000}, {"kinds", 64, 1000},     {"kinds", 1, 4096},
-                                 {"kinds", 1, 100'000},         {"calls", 1, 16}};
+                                 {"kinds", 1, 100'000},         {"calls", 1, 16},        {"noise", 256, 1000},
+                                 {"noise", 1, 131072}};
   plan p{};
   switch (how_much) {
   case scope::smoke:
     p = {lengths({1}, 10000), lengths({1}, 1000), 2, 0.0005};
     append(p.float_shapes, {vocabulary[0], short_rows[2]});
     p.float_costs = {
-        columns[0],         costs[0],        {"threads", 64, 1000}, {"threads", 1, 200'000}, {"operations", 1, 100},
-        {"kinds", 4, 1000}, {"calls", 1, 16}};
+        columns[0],         costs[0],         {"threads", 64, 1000}, {"threads", 1, 200'000}, {"operations", 1, 100},
+        {"kinds", 4, 1000}, {"calls", 1, 16}, {"noise", 4, 1000}};
     p.double_costs = {columns[0]};
     break;
   case scope::quick:
@@ -96,7 +97,7 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, {{"length", 1, 16'000'000}});
     append(p.float_shapes, short_rows);
     p.float_costs = {columns[1], columns[2], {"halves", 1, 16'000'000}, {"operations", 1, 1000}};
-    append(p.float_costs, {costs.end() - 4, costs.end()});
+    append(p.float_costs, {costs.end() - 6, costs.end()});
     p.double_costs = {columns[1]};
     break;
   }

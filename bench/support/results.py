@@ -21,7 +21,7 @@ class ReportError(Exception):
 class Key:
     """What was measured: the fields of a benchmark's name."""
 
-    # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls
+    # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls | noise
     section: str
     type: str  # float | double
     rows: int
@@ -231,6 +231,12 @@ COSTS = [
     *[Cost("kinds", name, "plain", f"{words} over usual ones", at_most=1.3)
       for name, words in (("half_masked", "rows masked at random"), ("padded", "rows masked from the middle on"),
                           ("ascending", "ascending rows"))],
+    Cost("noise", "extreme_value_distribution", "gumbel_noise", "std::extreme_value_distribution over gumbel_noise",
+         at_least=15, who="std"),
+    Cost("noise", "gumbel_softmax", "noise_and_softmax", "gumbel_softmax over noise and softmax", at_most=1.3),
+    Cost("noise", "sample", "words_and_read", "sample over drawing words and a read pass", at_most=1.5),
+    Cost("noise", "softmax_and_discrete_distribution", "sample", "softmax, std::discrete_distribution over sample",
+         who="std"),
     Cost("calls", "runtime", "named", "choice at run time over a named architecture", more_ns=5),
 ]
 

@@ -267,6 +267,109 @@ TEMPLATE_LIST_TEST_CASE("sample: rows of matrices in every layout, halves, execu
   CHECK_THROWS_AS(xs::sample<Arch>(key, xs::matrix_view<const T>(z.data(), 4, 5), few), std::invalid_argument);
 }
 
+TEMPLATE_LIST_TEST_CASE("sample_without_replacement: the largest perturbed logits in their order", "[sample][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const auto check = [&](const std::vector<T>& z, std::size_t k, const xs::noise_key& key, double temperature,
+                         const char* what) {
+    // One after the other: the best is drawn and masked.
+    const std::vector<T> g = noise_row<Arch, T>(noise::gumbel, key, z.size());
+    std::vector<T> left = z;
+    std::vector<std::size_t> expected(k, xs::npos);
+    std::size_t count = 0;
+    while (count < k) {
+      const std::size_t next = drawn(left, g, temperature);
+      if (next == xs::npos) {
+        break;
+      }
+      expected[count++] = next;
+      left[next] = -inf<T>;
+    }
+    std::vector<std::size_t> indices(k, 4711);
+    const std::size_t returned = xs::sample_without_replacement<Arch>(key, z, indices, {.temperature = temperature});
+    found.expect(returned == count && indices == expected, [&] {
+      return std::string(Arch::name) + ", " + scalar_name<T>() + ", " + what + ", n = " + std::to_string(z.size()) +
+             ", k = " + std::to_string(k) + ", T = " + exact_text(temperature);
+    });
+  };
+  for (const row_kind kind :
+       {row_kind::normal, row_kind::masked, row_kind::ties, row_kind::constant, row_kind::enormous}) {
+    for (const std::size_t n : {0u, 1u, 5u, 64u, 100u, 1500u}) {
+      for (const std::size_t k : {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{7}, n, n + 3}) {
+        for (const double temperature : {1.0, 0.3, 0.0, 2.5}) {
+          check(make_row<T>(kind, n, n), k, {.seed = n, .index = k}, temperature, name(kind));
+        }
+      }
+    }
+  }
+  check(make_row<T>(row_kind::normal, 5000, 1), 3000, {.seed = 1}, 1.0, "more than there is room for");
+  check(make_row<T>(row_kind::ties, 5000, 1), 2048, {.seed = 1}, 0.0, "ties across the room's end");
+  std::vector<T> z = make_row<T>(row_kind::normal, 300, 1);
+  z[200] = nan_of<T>;
+  check(z, 5, {}, 1.0, "NaN");
+  z[200] = inf<T>;
+  check(z, 5, {}, 1.0, "+inf");
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("sample_many: special values, layouts and one draw like another", "[sample][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const auto many = [](const auto& z, const xs::noise_key& key, std::size_t count, double temperature) {
+    std::vector<std::size_t> indices(count);
+    xs::sample_many<Arch>(key, z, indices, {.temperature = temperature});
+    return indices;
+  };
+  const auto expect = [&](bool holds, const char* what, std::size_t n) {
+    found.expect(holds, [&] { return std::string(Arch::name) + ", " + what + ", n = " + std::to_string(n); });
+  };
+  for (const std::size_t n : {0u, 1u, 100u, 512u, 513u, 1300u, 5000u}) {
+    const auto all = [&](const std::vector<std::size_t>& indices, std::size_t index) {
+      return std::count(indices.begin(), indices.end(), index) == static_cast<std::ptrdiff_t>(indices.size());
+    };
+    expect(all(many(std::vector<T>(n, -inf<T>), {}, 5, 1.0), xs::npos), "only -inf", n);
+    for (std::size_t i = 0; i < n; i += 1 + n / 7) {
+      std::vector<T> z = make_row<T>(row_kind::masked, n, i);
+      const std::vector<T> plain = z;
+      const auto largest = static_cast<std::size_t>(std::max_element(z.begin(), z.end()) - z.begin());
+      expect(all(many(z, {}, 3, 0.0), largest), "T = 0", n);
+      const std::vector<std::size_t> indices = many(z, {.seed = i, .row = 10}, 40, 0.8);
+      for (std::size_t j = 0; j < indices.size(); ++j) {
+        expect(indices[j] < n && z[indices[j]] != -inf<T>, "a masked one", n);
+        expect(many(z, {.seed = i, .row = 10 + j}, 1, 0.8)[0] == indices[j], "one by one", n);
+      }
+      std::vector<T> apart(2 * n + 1, nan_of<T>);
+      for (std::size_t c = 0; c < n; ++c) {
+        apart[2 * c] = z[c];
+      }
+      expect(many(xs::vector_view<const T>(apart.data(), n, 2), {.seed = i, .row = 10}, 40, 0.8) == indices, "strided",
+             n);
+      z[i] = nan_of<T>;
+      expect(all(many(z, {}, 3, 1.0), xs::npos), "NaN", n);
+      z[i] = inf<T>;
+      expect(all(many(z, {}, 3, 1.0), xs::npos), "+inf", n);
+      z.assign(n, -inf<T>);
+      z[i] = T(-3);
+      expect(all(many(z, {}, 3, 1.0), i), "one that is not masked", n);
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+  std::vector<std::size_t> three(3);
+  CHECK_THROWS_AS(xs::sample_many<Arch>({.row = (std::uint64_t{1} << 40) - 2}, std::vector<T>{1, 2}, three),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(xs::sample_without_replacement<Arch>({}, std::vector<T>{1, 2}, three, {.temperature = -1}),
+                  std::invalid_argument);
+}
+
 // Thresholds: six standard deviations, of which the normal distribution exceeds a share of 10^-9 and chi-square with
 // so many degrees of freedom no more than 10^-7.
 TEST_CASE("sample: frequencies are those of softmax", "[sample][statistics][unit]") {
@@ -292,6 +395,48 @@ TEST_CASE("sample: frequencies are those of softmax", "[sample][statistics][unit
       CHECK(chi_square_excess(expected, observed) < 6);
     }
   }
+}
+
+TEST_CASE("sample_many, sample_without_replacement: frequencies", "[sample][statistics][unit]") {
+  generator random(78);
+  // Blocks of very different weight.
+  constexpr std::size_t n = 2000;
+  std::vector<float> z(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    z[i] = static_cast<float>(random.normal() + 0.002 * static_cast<double>(i));
+  }
+  constexpr std::size_t count = 400000;
+  std::vector<std::size_t> indices(count);
+  xs::sample_many({.seed = 5}, z, indices, {.temperature = 0.9});
+  const std::vector<float> p = xs::softmax(z, {.temperature = 0.9});
+  std::vector<double> expected(n);
+  std::vector<double> observed(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    expected[i] = count * static_cast<double>(p[i]);
+  }
+  for (const std::size_t i : indices) {
+    ++observed[i];
+  }
+  CHECK(chi_square_excess(expected, observed) < 6);
+  // Pairs in order: p_i p_j / (1 - p_i).
+  const std::vector<float> few = {0.0f, 1.0f, 0.5f, -0.5f};
+  const std::vector<float> q = xs::softmax(few);
+  std::vector<double> pairs;
+  std::vector<double> seen(12);
+  for (std::size_t i = 0; i < 4; ++i) {
+    for (std::size_t j = 0; j < 4; ++j) {
+      if (i != j) {
+        pairs.push_back(100000.0 * static_cast<double>(q[i]) * static_cast<double>(q[j]) /
+                        (1 - static_cast<double>(q[i])));
+      }
+    }
+  }
+  for (std::size_t draw = 0; draw < 100000; ++draw) {
+    std::array<std::size_t, 2> two{};
+    xs::sample_without_replacement({.seed = 6, .row = draw}, few, two);
+    ++seen[3 * two[0] + two[1] - (two[1] > two[0] ? 1 : 0)];
+  }
+  CHECK(chi_square_excess(pairs, seen) < 6);
 }
 
 TEST_CASE("sample: a masked token is never drawn", "[sample][statistics][unit]") {

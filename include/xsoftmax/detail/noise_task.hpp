@@ -21,8 +21,8 @@ inline constexpr std::size_t npos = static_cast<std::size_t>(-1);
 
 namespace detail {
 
-/// Each has words of its own.
-enum class noise_kind : unsigned char { gumbel, logistic, exponential };
+/// Each has words of its own. The last two are Gumbel noise.
+enum class noise_kind : unsigned char { gumbel, logistic, exponential, blocks_of_many, elements_of_many };
 
 /// One index for each row.
 struct index_row {
@@ -57,6 +57,30 @@ struct sample_task {
   std::size_t cols;
   double temperature;
   index_row indices;
+};
+
+/// Many draws from one row z: draw j uses key.row + j.
+template <class T>
+struct sample_many_task {
+  noise_key key;
+  source z;
+  std::size_t cols;
+  double temperature;
+  index_row indices;
+  std::size_t draws;
+};
+
+/// As many different draws from one row z as there is room and as it allows: `found` of them, in their order, then
+/// npos.
+template <class T>
+struct sample_without_replacement_task {
+  noise_key key;
+  source z;
+  std::size_t cols;
+  double temperature;
+  index_row indices;
+  std::size_t draws;
+  std::size_t* found;
 };
 
 /// For each row r of z, with its noise g: y_r = softmax((z_r + g) / temperature), or 1 at the largest of z_r + g and 0

@@ -116,4 +116,83 @@ void sample(Executor&& executor, const noise_key& key, In&& z, Indices&& indices
       });
 }
 
+namespace detail {
+
+/// Checks the arguments of many draws from one row and hands launch(z, indices) both.
+template <class In, class Indices, class Launch>
+XSOFTMAX_INLINE void checked_draws(const char* function, const noise_key& key, In&& z, Indices&& indices,
+                                   double temperature, bool row_each, Launch&& launch) {
+  static_assert(is_vector<view_of<std::remove_reference_t<In>>>, "xsoftmax: several draws are made from one row");
+  const auto& held = evaluated(z);
+  const auto in = input_matrix(held);
+  index_row out{};
+  const std::size_t draws = as_view(indices).size();
+  if (!checked_indices(function, std::forward<Indices>(indices), draws, out) ||
+      !valid_key(function, key, row_each ? draws : 1, in.cols()) || !valid_temperature(function, temperature)) {
+    return;
+  }
+  launch(in, out, draws);
+}
+
+} // namespace detail
+
+/// Independent draws from one row: indices (a row of std::size_t) gets as many as it has elements.
+///
+/// Draw j has the distribution of sample(key, z, options) and noise of its own: that of key.row + j, of a kind that
+/// sample does not use. The same on every architecture with fused multiply-add; elsewhere a draw whose two best
+/// candidates tie but for a rounding may differ. Special values as for sample: npos everywhere where there is nothing
+/// to draw, at T = 0 the lowest index of the maximum everywhere.
+///
+/// Cost: no allocation; z is read once for the log-sum-exp of each of up to 4096 blocks of 512 elements or more, then
+/// each draw reads those numbers and one block.
+/// Throws std::invalid_argument as sample does, with rows for the draws.
+template <class Arch = default_arch, class In, class Indices>
+XSOFTMAX_INLINE void sample_many(const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
+  using T = detail::compute_of<In>;
+  detail::checked_draws("sample_many", key, std::forward<In>(z), std::forward<Indices>(indices), options.temperature,
+                        true, [&](const auto& in, detail::index_row out, std::size_t draws) XSOFTMAX_LAMBDA {
+                          detail::call::sample_many(Arch{}, detail::sample_many_task<T>{
+                                                                .key = key,
+                                                                .z = detail::source_of(in),
+                                                                .cols = in.cols(),
+                                                                .temperature = options.temperature,
+                                                                .indices = out,
+                                                                .draws = draws,
+                                                            });
+                        });
+}
+
+/// Draws without replacement (Gumbel top-k): as many different indices as `indices` (a row of std::size_t) has elements
+/// and z has logits above -inf. Returns how many; the rest of `indices` is npos.
+///
+/// They are the places of the largest perturbed logits of sample with the same key and temperature, in descending
+/// order, of equal ones the lowest first: the first is what sample draws, each next is distributed as softmax(z / T)
+/// over those that are left (Plackett and Luce). A row with a NaN or +inf gives none. At T = 0 they are the largest
+/// logits.
+///
+/// Cost: no allocation; z is read once for up to 1024 draws, and once more for each further 1024.
+/// Throws std::invalid_argument as sample does.
+///
+/// Source: W. Kool, H. van Hoof, M. Welling, "Stochastic beams and where to find them" (2019), section 2.3.
+template <class Arch = default_arch, class In, class Indices>
+XSOFTMAX_INLINE std::size_t sample_without_replacement(const noise_key& key, In&& z, Indices&& indices,
+                                                       const sample_options& options = {}) {
+  using T = detail::compute_of<In>;
+  std::size_t found = 0;
+  detail::checked_draws("sample_without_replacement", key, std::forward<In>(z), std::forward<Indices>(indices),
+                        options.temperature, false,
+                        [&](const auto& in, detail::index_row out, std::size_t draws) XSOFTMAX_LAMBDA {
+                          detail::call::sample_without_replacement(Arch{}, detail::sample_without_replacement_task<T>{
+                                                                               .key = key,
+                                                                               .z = detail::source_of(in),
+                                                                               .cols = in.cols(),
+                                                                               .temperature = options.temperature,
+                                                                               .indices = out,
+                                                                               .draws = draws,
+                                                                               .found = &found,
+                                                                           });
+                        });
+  return found;
+}
+
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -50,7 +50,6 @@ public:
       T* const x = target(first);
       perturb<A, T>(noise_, index_, z_.template block<A>(first, last, z_room_).data, x, first, last, largest_);
       body(first, last);
-      irregular_ = irregular_ || has_nan_or_infinity<A, T>(x, last - first);
     });
   }
 
@@ -76,7 +75,7 @@ public:
   }
 
   /// The place of the largest, once all have been seen.
-  std::size_t place() const { return irregular_ ? npos : largest_.place; }
+  std::size_t place() const { return largest_.place(); }
 
   static source source_at(const T* x) { return {x, 0, 1, storage_format::native}; }
 
@@ -88,7 +87,6 @@ private:
   any_row<T, const void> z_;
   std::size_t n_;
   largest_element<A, T> largest_;
-  bool irregular_ = false;
   block_buffer<T> z_room_;
   block_buffer<T> x_room_;
 };

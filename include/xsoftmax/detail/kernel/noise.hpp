@@ -147,7 +147,8 @@ public:
   using I = batch<A, std::int32_t>;
   using variate = kernel::variate<A, T, Kind>;
 
-  XSOFTMAX_INLINE explicit row_noise(const noise_key& key) : words(key, Kind) {}
+  /// From words of another kind where one is named.
+  XSOFTMAX_INLINE explicit row_noise(const noise_key& key, noise_kind kind = Kind) : words(key, kind) {}
 
   /// Writes the 64 values of the group. more: those of the next will be wanted too.
   XSOFTMAX_INLINE void operator()(std::uint64_t group, bool more, T* out) {
@@ -157,7 +158,7 @@ public:
   /// The same where the upper words are known.
   __attribute__((noinline)) void values(std::uint64_t group, const group_words<A>& upper, T* out) const {
     alignas(64) T uniform[noise_group];
-    const bool decided = decide(upper);
+    const bool decided = decides(upper);
     if (!decided) [[unlikely]] {
       uniform_of_both(group, upper, uniform);
     }
@@ -175,45 +176,65 @@ public:
         });
       }
       store_chunk<A, false, T>(contiguous_row<T>{out}, i, full_chunk<step>{},
-                               variate::values(v, sides(upper, i / lanes<A, float>)));
+                               variate::values(v, sides<together>(upper, i / lanes<A, float>)));
     }
+  }
+
+  static constexpr std::size_t batches = sizeof(T) / sizeof(float); ///< of values to a batch of words
+
+  /// The values of batch j of the words alone.
+  __attribute__((noinline)) void values_of_batch(std::uint64_t group, const group_words<A>& upper, std::size_t j,
+                                                 T* out) const {
+    pack<V, batches> v;
+    if (!decides(variate::without_side(upper.v[j]))) [[unlikely]] {
+      group_words<A> lower;
+      words.lower(group, lower);
+      uniform_of_both(upper.v[j], lower.v[j], v);
+    } else if constexpr (sizeof(T) == sizeof(float)) {
+      v.v[0] = math::uniform_of_upper<A>(variate::without_side(upper.v[j]));
+    }
+    store_chunk<A, false, T>(contiguous_row<T>{out}, 0, full_chunk<batches * lanes<A, T>>{},
+                             variate::values(v, sides<batches>(upper, j)));
   }
 
   row_words<A> words;
 
 private:
-  static constexpr std::size_t batches = sizeof(T) / sizeof(float); ///< of values to a batch of words
-  static constexpr std::size_t together = 4;                        ///< batches of values
+  static constexpr std::size_t together = 4; ///< batches of values
 
-  /// Do the upper words alone decide the values?
-  static XSOFTMAX_INLINE bool decide(const group_words<A>& upper) {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      I smallest = variate::without_side(upper.v[0]);
-      for (std::size_t j = 1; j < group_words<A>::size; ++j) {
-        smallest = native<A>::min_unsigned(smallest, variate::without_side(upper.v[j]));
-      }
-      return !native<A>::template any_below_power<variate::decisive_bits>(smallest);
+  /// Do upper words of which these are the smallest decide the values?
+  static XSOFTMAX_INLINE bool decides(I smallest) {
+    return sizeof(T) == sizeof(float) && !native<A>::template any_below_power<variate::decisive_bits>(smallest);
+  }
+
+  static XSOFTMAX_INLINE bool decides(const group_words<A>& upper) {
+    I smallest = variate::without_side(upper.v[0]);
+    for (std::size_t j = 1; j < group_words<A>::size; ++j) {
+      smallest = native<A>::min_unsigned(smallest, variate::without_side(upper.v[j]));
     }
-    return false;
+    return decides(smallest);
+  }
+
+  static XSOFTMAX_INLINE void uniform_of_both(I upper, I lower, pack<V, batches>& v) {
+    variate::without_side(upper, lower);
+    math::uniform_of_both<A, T>(upper, lower, v);
   }
 
   __attribute__((noinline)) void uniform_of_both(std::uint64_t group, const group_words<A>& upper, T* out) const {
     group_words<A> lower;
     words.lower(group, lower);
     for (std::size_t j = 0; j < group_words<A>::size; ++j) {
-      I above = upper.v[j];
-      I below = lower.v[j];
-      variate::without_side(above, below);
       pack<V, batches> v;
-      math::uniform_of_both<A, T>(above, below, v);
+      uniform_of_both(upper.v[j], lower.v[j], v);
       store_chunk<A, false, T>(contiguous_row<T>{out}, j * lanes<A, float>, full_chunk<lanes<A, float>>{}, v);
     }
   }
 
-  /// The sides of `together` batches of values, from batch j of words on.
-  static XSOFTMAX_INLINE pack<V, together> sides(const group_words<A>& upper, std::size_t j) {
-    pack<V, together> side;
-    unroll<together / batches>([&](auto b) XSOFTMAX_LAMBDA {
+  /// The sides of N batches of values, from batch j of words on.
+  template <std::size_t N>
+  static XSOFTMAX_INLINE pack<V, N> sides(const group_words<A>& upper, std::size_t j) {
+    pack<V, N> side;
+    unroll<N / batches>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t i = decltype(b)::value;
       const I bit = native<A>::template shift_right<31>(upper.v[j + i]);
       if constexpr (sizeof(T) == sizeof(float)) {
@@ -253,7 +274,7 @@ struct noise {
     case noise_kind::logistic:
       rows<noise_kind::logistic>(task);
       break;
-    case noise_kind::exponential:
+    default:
       rows<noise_kind::exponential>(task);
       break;
     }

@@ -65,7 +65,7 @@ private:
   T rate_;
 };
 
-/// The draw from one row.
+/// Looks for the largest perturbed logits of a row.
 template <class A, class T>
 class sampled_row {
 public:
@@ -74,13 +74,14 @@ public:
   using F = batch<A, float>;
   using I = batch<A, std::int32_t>;
 
-  XSOFTMAX_INLINE sampled_row(const perturbation<A, T>& perturbed, const noise_key& key)
-      : perturbed_(perturbed), index_(key.index), noise_(key) {}
+  XSOFTMAX_INLINE sampled_row(const perturbation<A, T>& perturbed, const noise_key& key,
+                              largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel)
+      : perturbed_(perturbed), index_(key.index), noise_(key, kind), largest_(largest) {}
 
   /// The elements [first, last) of the row, at x.
   __attribute__((noinline)) void scan(const T* x, std::size_t first, std::size_t last) {
     V watch(T{0});
-    V floor(perturbed_.floor(largest_.value));
+    V floor(perturbed_.floor(largest_.floor()));
     for_each_group(index_ + first, last - first,
                    [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {
                      alignas(64) T padded[noise_group];
@@ -92,29 +93,40 @@ public:
                      const group_words<A>& words = noise_.words.upper(group, to < last - first);
                      if (may_win(logits, words, floor, watch)) [[unlikely]] {
                        look_closely(group, words, logits, first + from - skipped);
-                       floor = V(perturbed_.floor(largest_.value));
+                       floor = V(perturbed_.floor(largest_.floor()));
                      }
                    });
     if (!N::all_below(watch, __builtin_inff())) [[unlikely]] {
-      irregular_ = irregular_ || has_nan_or_infinity<A, T>(x, last - first);
+      find_irregular(x, last - first);
     }
   }
-
-  std::size_t place() const { return irregular_ ? npos : largest_.place; }
 
 private:
   static constexpr std::size_t batches = noise_group / lanes<A, T>;
   static constexpr std::size_t batches_per_words = sizeof(T) / sizeof(float);
 
+  /// x at its places in a group, -inf elsewhere.
   static __attribute__((noinline)) void pad(const T* x, std::size_t count, std::size_t skipped, T* padded) {
-    for (std::size_t i = 0; i < noise_group; ++i) {
-      padded[i] = i >= skipped && i - skipped < count ? x[i - skipped] : -__builtin_inff();
+    for (std::size_t i = 0; i < noise_group; i += lanes<A, T>) {
+      N::template store<T>(padded + i, V(-__builtin_inff()));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      padded[skipped + i] = x[i];
+    }
+  }
+
+  /// A sum of logits was NaN or +inf: is one of them?
+  __attribute__((noinline)) void find_irregular(const T* x, std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      if (!(x[i] < __builtin_inff())) {
+        largest_.found_irregular();
+      }
     }
   }
 
   /// Not, for sure, if this is false. `watch` becomes NaN or +inf where a logit is, and seldom elsewhere.
   XSOFTMAX_INLINE bool may_win(const T* x, const group_words<A>& words, V floor, V& watch) const {
-    V largest[batches_per_words];
+    pack<V, batches_per_words> largest;
     I smallest = words.v[0];
     unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t i = decltype(b)::value;
@@ -122,87 +134,118 @@ private:
       const V logits = N::template load<T>(x + i * lanes<A, T>);
       watch = watch + logits;
       if constexpr (i < batches_per_words) {
-        largest[part] = logits;
+        largest.v[part] = logits;
       } else {
-        largest[part] = N::max_dropping_nan(logits, largest[part]);
+        largest.v[part] = N::max_dropping_nan(logits, largest.v[part]);
       }
       if constexpr (part == 0 && i != 0) {
         smallest = N::min_unsigned(smallest, words.v[i / batches_per_words]);
       }
     });
+    return may_win(largest, smallest, floor);
+  }
+
+  /// The same for logits x with upper words `words`.
+  XSOFTMAX_INLINE bool may_win(const pack<V, batches_per_words>& x, I words, V floor) const {
     F distance;
     if constexpr (batches_per_words == 1) {
-      distance = perturbed_.distance(largest[0], floor);
+      distance = perturbed_.distance(x.v[0], floor);
     } else {
-      distance = N::narrow(perturbed_.distance(largest[0], floor), perturbed_.distance(largest[1], floor));
+      distance = N::narrow(perturbed_.distance(x.v[0], floor), perturbed_.distance(x.v[1], floor));
     }
     // Beyond two octaves above everything wins, 80 below nothing but a word of 0 or 1.
     const F limited = N::min_keeping_nan(N::max_keeping_nan(distance, F(-80 * 0x1p23f)), F(2 * 0x1p23f));
     // exp(d) * 2^31 from above, with 2^-9 to spare for what is rounded here, in the noise and in p.
     constexpr std::int32_t bias = ((127 + 31) << 23) + (1 << 14);
     const F bound = N::from_bits(N::to_integer(limited) + I(bias));
-    return N::any_less(N::to_float(N::template shift_right<1>(smallest)), bound);
+    return N::any_less(N::to_float(N::template shift_right<1>(words)), bound);
   }
 
+  /// A group that may win, whose place 0 is `first`: those batches of its words that may.
   __attribute__((noinline)) void look_closely(std::uint64_t group, const group_words<A>& words, const T* x,
                                               std::size_t first) {
-    alignas(64) T value[noise_group];
-    noise_.values(group, words, value);
-    for (std::size_t i = 0; i < noise_group; i += lanes<A, T>) {
-      N::template store<T>(value + i, perturbed_(N::template load<T>(x + i), N::template load<T>(value + i)));
+    constexpr std::size_t width = lanes<A, float>;
+    const V floor(perturbed_.floor(largest_.floor()));
+    std::size_t chosen[group_words<A>::size];
+    std::size_t count = 0;
+    for (std::size_t j = 0; j < group_words<A>::size; ++j) {
+      const auto logits = make_pack<batches_per_words>([&](auto b) XSOFTMAX_LAMBDA {
+        return N::template load<T>(x + j * width + decltype(b)::value * lanes<A, T>);
+      });
+      chosen[count] = j;
+      count += may_win(logits, words.v[j], floor) ? 1 : 0;
     }
-    largest_.look_at(value, noise_group, first);
+    alignas(64) T noise[noise_group];
+    const bool together = 2 * count > group_words<A>::size; // which is faster than one by one
+    if (together) {
+      noise_.values(group, words, noise);
+    }
+    for (std::size_t c = 0; c < count; ++c) {
+      const std::size_t place = chosen[c] * width;
+      if (!together) {
+        noise_.values_of_batch(group, words, chosen[c], noise + place);
+      }
+      for (std::size_t i = place; i < place + width; i += lanes<A, T>) {
+        largest_.look_at(perturbed_(N::template load<T>(x + i), N::template load<T>(noise + i)), first + i);
+      }
+    }
   }
 
   const perturbation<A, T>& perturbed_;
   std::uint64_t index_;
   row_noise<A, T, noise_kind::gumbel> noise_;
-  largest_element<A, T> largest_;
-  bool irregular_ = false;
+  largest_elements<A, T>& largest_;
 };
+
+/// body(x, first, last): the elements [from, to) of a row in contiguous pieces.
+template <class A, class T, class Body>
+XSOFTMAX_INLINE void for_each_contiguous(const any_row<T, const void>& z, std::size_t from, std::size_t to,
+                                         Body&& body) {
+  if (z.direct()) {
+    body(static_cast<const T*>(z.data) + from, from, to);
+    return;
+  }
+  block_buffer<T> room;
+  for_each_piece<T>(z, from, to, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+    body(z.template block<A>(first, last, room).data, first, last);
+  });
+}
+
+/// The largest perturbed logits among the elements [from, to) of a row.
+template <class A, class T>
+__attribute__((noinline)) void find_largest(const perturbation<A, T>& perturbed, const noise_key& key,
+                                            const any_row<T, const void>& z, std::size_t from, std::size_t to,
+                                            largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel) {
+  sampled_row<A, T> row(perturbed, key, largest, kind);
+  for_each_contiguous<A, T>(
+      z, from, to, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { row.scan(x, first, last); });
+}
+
+/// The place of the largest logit.
+template <class A, class T>
+__attribute__((noinline)) std::size_t place_of_maximum(const any_row<T, const void>& z, std::size_t n) {
+  largest_element<A, T> largest;
+  for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+    largest.look_at(x, last - first, first);
+  });
+  return largest.place();
+}
 
 template <class A, class T>
 struct sample {
   static void run(const sample_task<T>& task) noexcept {
     if (task.temperature == 0) {
-      greedy(task);
+      for (std::size_t r = 0; r < task.rows; ++r) {
+        task.indices.set(r, place_of_maximum<A, T>(row_of<T>(task.z, r), task.cols));
+      }
       return;
     }
     const perturbation<A, T> perturbed(task.temperature);
     noise_key key = task.key;
     for (std::size_t r = 0; r < task.rows; ++r, ++key.row) {
-      sampled_row<A, T> row(perturbed, key);
-      for_each_block(
-          task, r, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { row.scan(x, first, last); });
-      task.indices.set(r, row.place());
-    }
-  }
-
-private:
-  /// body(x, first, last): the row in contiguous pieces.
-  template <class Body>
-  static XSOFTMAX_INLINE void for_each_block(const sample_task<T>& task, std::size_t r, Body&& body) {
-    const any_row<T, const void> z = row_of<T>(task.z, r);
-    if (z.direct()) {
-      body(static_cast<const T*>(z.data), 0, task.cols);
-      return;
-    }
-    block_buffer<T> room;
-    for_each_piece<T>(z, 0, task.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
-      body(z.template block<A>(first, last, room).data, first, last);
-    });
-  }
-
-  /// The place of the largest logit.
-  static __attribute__((noinline)) void greedy(const sample_task<T>& task) noexcept {
-    for (std::size_t r = 0; r < task.rows; ++r) {
       largest_element<A, T> largest;
-      bool irregular = false;
-      for_each_block(task, r, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
-        largest.look_at(x, last - first, first);
-        irregular = irregular || has_nan_or_infinity<A, T>(x, last - first);
-      });
-      task.indices.set(r, irregular ? npos : largest.place);
+      find_largest<A, T>(perturbed, key, row_of<T>(task.z, r), 0, task.cols, largest);
+      task.indices.set(r, largest.place());
     }
   }
 };

@@ -267,6 +267,125 @@ TEMPLATE_LIST_TEST_CASE("sample: rows of matrices in every layout, halves, execu
   CHECK_THROWS_AS(xs::sample<Arch>(key, xs::matrix_view<const T>(z.data(), 4, 5), few), std::invalid_argument);
 }
 
+TEMPLATE_LIST_TEST_CASE("sample: what top-k, top-p and min-p leave", "[sample][truncation][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  std::size_t undecided = 0;
+  const auto check = [&](const std::vector<T>& z, const xs::sample_options& options, const char* what) {
+    const std::size_t n = z.size();
+    // The row in its order, one step after the other.
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < n; ++i) {
+      if (z[i] != -inf<T>) {
+        order.push_back(i);
+      }
+    }
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return z[a] > z[b]; });
+    if (options.top_k != 0 && options.top_k < order.size()) {
+      order.resize(options.top_k);
+    }
+    if (options.top_p < 1) {
+      std::vector<T> masked(n, -inf<T>);
+      for (const std::size_t i : order) {
+        masked[i] = z[i];
+      }
+      const std::vector<T> p = xs::softmax<Arch>(masked, {.temperature = options.temperature});
+      double mass = 0;
+      for (std::size_t j = 0; j < order.size(); ++j) {
+        mass += static_cast<double>(p[order[j]]);
+        // A sum in another order decides otherwise so near.
+        if (std::fabs(mass - options.top_p) < 4e-7 && options.top_p != 0) {
+          ++undecided;
+          return;
+        }
+        if (mass >= options.top_p) {
+          order.resize(j + 1);
+        }
+      }
+    }
+    while (!order.empty() && std::exp((static_cast<double>(z[order.back()]) - static_cast<double>(z[order[0]])) /
+                                      options.temperature) < options.min_p) {
+      order.pop_back();
+    }
+    std::vector<T> left(n, -inf<T>);
+    for (const std::size_t i : order) {
+      left[i] = z[i];
+    }
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+      const xs::noise_key key{.seed = seed, .row = 3, .index = seed * 13};
+      const std::size_t expected = drawn(left, noise_row<Arch, T>(noise::gumbel, key, n), options.temperature);
+      const std::size_t index = xs::sample<Arch>(key, z, options);
+      found.expect(index == expected, [&] {
+        return std::string(Arch::name) + ", " + scalar_name<T>() + ", " + what + ", n = " + std::to_string(n) +
+               ", T = " + exact_text(options.temperature) + ", top_k = " + std::to_string(options.top_k) +
+               ", top_p = " + exact_text(options.top_p) + ", min_p = " + exact_text(options.min_p) + ", " +
+               std::to_string(order.size()) + " are left: " + std::to_string(index) + ", not " +
+               std::to_string(expected);
+      });
+    }
+  };
+  for (const row_kind kind : {row_kind::normal, row_kind::masked, row_kind::ties, row_kind::constant, row_kind::narrow,
+                              row_kind::very_wide, row_kind::enormous}) {
+    for (const std::size_t n : {1u, 2u, 10u, 64u, 65u, 300u, 1100u, 3000u}) {
+      const std::vector<T> z = make_row<T>(kind, n, n + 1);
+      for (const double temperature : {1.0, 0.5, 2.0}) {
+        for (const std::size_t k : {std::size_t{1}, std::size_t{2}, std::size_t{50}, n / 2, n, std::size_t{1500}}) {
+          check(z, {.temperature = temperature, .top_k = k}, name(kind));
+          check(z, {.temperature = temperature, .top_k = k, .top_p = 0.83}, name(kind));
+          check(z, {.temperature = temperature, .top_k = k, .top_p = 0.97, .min_p = 0.031}, name(kind));
+        }
+        for (const double p : {0.0, 0.137, 0.5, 0.951, 0.9993}) {
+          check(z, {.temperature = temperature, .top_p = p}, name(kind));
+        }
+        for (const double p : {1e-30, 0.0137, 0.3, 0.999, 1.0}) {
+          check(z, {.temperature = temperature, .min_p = p}, name(kind));
+          check(z, {.temperature = temperature, .top_p = 0.873, .min_p = p}, name(kind));
+        }
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+  CHECK(undecided * 20 < found.comparisons());
+  // Whatever is asked for, what cannot be drawn from is not.
+  for (const xs::sample_options& options :
+       {xs::sample_options{.top_k = 3}, {.top_p = 0.5}, {.min_p = 0.5}, {.temperature = 0, .top_k = 2}}) {
+    std::vector<T> z = make_row<T>(row_kind::normal, 100, 1);
+    const auto largest = static_cast<std::size_t>(std::max_element(z.begin(), z.end()) - z.begin());
+    CHECK(xs::sample<Arch>({}, z, {.temperature = 0, .top_k = options.top_k, .top_p = options.top_p}) == largest);
+    CHECK(xs::sample<Arch>({}, std::vector<T>(70, -inf<T>), options) == xs::npos);
+    CHECK(xs::sample<Arch>({}, std::vector<T>{}, options) == xs::npos);
+    z[77] = nan_of<T>;
+    CHECK(xs::sample<Arch>({}, z, options) == xs::npos);
+    z[77] = inf<T>;
+    CHECK(xs::sample<Arch>({}, z, options) == xs::npos);
+  }
+  const std::vector<T> z(3);
+  for (const double bad : {-0.1, 1.1, nan_of<double>}) {
+    CHECK_THROWS_AS(xs::sample<Arch>({}, z, {.top_p = bad}), std::invalid_argument);
+    CHECK_THROWS_AS(xs::sample<Arch>({}, z, {.min_p = bad}), std::invalid_argument);
+  }
+  // Rows of a matrix, in any layout, as each alone.
+  const xs::sample_options options{.temperature = 0.9, .top_k = 40, .top_p = 0.9, .min_p = 0.02};
+  for (const layout& l : layouts_of(6, 2500)) {
+    laid_out<T> in(6, 2500, l);
+    std::vector<std::size_t> indices(6);
+    for (std::size_t r = 0; r < 6; ++r) {
+      const std::vector<T> row = make_row<T>(row_kind::normal, 2500, r);
+      for (std::size_t c = 0; c < 2500; ++c) {
+        in.at(r, c) = row[c];
+      }
+    }
+    xs::sample<Arch>({.seed = 2}, in.view(), indices, options);
+    for (std::size_t r = 0; r < 6; ++r) {
+      CHECK(indices[r] == xs::sample<Arch>({.seed = 2, .row = r}, make_row<T>(row_kind::normal, 2500, r), options));
+    }
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("sample_without_replacement: the largest perturbed logits in their order", "[sample][unit]",
                         subjects) {
   using Arch = typename TestType::arch;

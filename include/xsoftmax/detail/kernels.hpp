@@ -9,5 +9,6 @@
 #include <xsoftmax/detail/kernel/noise.hpp>
 #include <xsoftmax/detail/kernel/sample.hpp>
 #include <xsoftmax/detail/kernel/sample_many.hpp>
+#include <xsoftmax/detail/kernel/sample_truncated.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
 #include <xsoftmax/detail/kernel/softmax_backward.hpp>

@@ -59,6 +59,14 @@ struct sample_task {
   index_row indices;
 };
 
+/// The same from what top-k, top-p and min-p leave. The temperature is not 0.
+template <class T>
+struct sample_truncated_task : sample_task<T> {
+  std::size_t top_k; ///< 0: all
+  double top_p;      ///< 1: all
+  double min_p;      ///< 0: all
+};
+
 /// Many draws from one row z: draw j uses key.row + j.
 template <class T>
 struct sample_many_task {

@@ -12,13 +12,30 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 /// Options of sample. Members only ever join at the end.
 struct sample_options {
   double temperature = 1.0; ///< T of softmax(z / T), in [0, inf); 0 takes the lowest index of the maximum
+  std::size_t top_k = 0;    ///< only the k largest logits; 0: all
+  double top_p = 1.0;       ///< of these only the fewest largest whose probabilities reach it, in [0, 1]; 1: all
+  double min_p = 0.0;       ///< of these only those at least so probable as the largest, times this, in [0, 1]
+};
+
+/// Options of sample_many and sample_without_replacement. Members only ever join at the end.
+struct sample_several_options {
+  double temperature = 1.0; ///< T of softmax(z / T), in [0, inf); 0 takes the maximum
 };
 
 namespace detail {
 
+XSOFTMAX_INLINE bool valid_share(const char* function, const char* name, double share) {
+  if (share >= 0 && share <= 1) {
+    return true;
+  }
+  raise_out_of_range(function, "a share of the probability must be in [0, 1]", name, share);
+  return false;
+}
+
 /// Rows [first, first + count) of the task.
-template <class T>
-sample_task<T> rows_of(sample_task<T> task, std::size_t first, std::size_t count) {
+template <class T, template <class> class Task>
+requires std::is_base_of_v<sample_task<T>, Task<T>> Task<T> rows_of(Task<T> task, std::size_t first,
+                                                                    std::size_t count) {
   task.key.row += first;
   task.z = rows_from<T>(task.z, first);
   task.indices = task.indices.from(first);
@@ -30,19 +47,33 @@ sample_task<T> rows_of(sample_task<T> task, std::size_t first, std::size_t count
 template <class T, class In, class Launch>
 XSOFTMAX_INLINE void checked_sample(const noise_key& key, const matrix_view<const In>& in, index_row indices,
                                     const sample_options& options, Launch&& launch) {
-  if (!valid_key("sample", key, in.rows(), in.cols()) || !valid_temperature("sample", options.temperature)) {
+  if (!valid_key("sample", key, in.rows(), in.cols()) || !valid_temperature("sample", options.temperature) ||
+      !valid_share("sample", "top_p", options.top_p) || !valid_share("sample", "min_p", options.min_p)) {
     return;
   }
-  launch(
-      sample_task<T>{
-          .key = key,
-          .z = source_of(in),
-          .rows = in.rows(),
-          .cols = in.cols(),
-          .temperature = options.temperature,
-          .indices = indices,
-      },
-      in);
+  const sample_task<T> task{
+      .key = key,
+      .z = source_of(in),
+      .rows = in.rows(),
+      .cols = in.cols(),
+      .temperature = options.temperature,
+      .indices = indices,
+  };
+  if (options.temperature == 0 || (options.top_k == 0 && options.top_p == 1 && options.min_p == 0)) {
+    launch(task, in);
+  } else {
+    launch(sample_truncated_task<T>{task, options.top_k, options.top_p, options.min_p}, in);
+  }
+}
+
+template <class Arch, class T>
+XSOFTMAX_INLINE void launch_sample(const sample_task<T>& task) {
+  call::sample(Arch{}, task);
+}
+
+template <class Arch, class T>
+XSOFTMAX_INLINE void launch_sample(const sample_truncated_task<T>& task) {
+  call::sample_truncated(Arch{}, task);
 }
 
 /// The same for the public function over rows, with its shapes.
@@ -75,17 +106,28 @@ XSOFTMAX_INLINE void checked_sample_of_rows(const noise_key& key, In&& z, Indice
 ///   one or more +inf: npos       | all -inf: npos
 ///   some -inf: never that index  | T = 0: the lowest index of the maximum
 ///
+/// Truncation, in this order, over the logits sorted with the largest first and of equal ones the lowest index first:
+///   top_k   the first k are left
+///   top_p   of these the fewest first ones are left whose probabilities sum up to top_p or more: p = softmax(z / T) of
+///           what top_k left, added in double; so the element that crosses top_p is kept
+///   min_p   of these those are left with exp((z_i - max) / T) >= min_p
+/// At least one is left always. The index is the place of the largest perturbed logit among them: the same noise, so
+/// that a draw that truncation leaves is the draw without it.
+///
 /// Law: exact up to the rounding of the perturbed logits (relative 2^-24 of each in float) and the resolution of the
 /// noise: a class with a probability of 1e-19 of another's is still drawn as often as it should.
 ///
 /// Cost: no allocation; z is read once and nothing else is written. A word of Philox4x32-10 for each element; of most
-/// no logarithm is taken.
-/// Throws std::invalid_argument if T is negative, NaN or infinite, and for keys as gumbel_noise does.
+/// no logarithm is taken. With truncation z is read several times (top_p: with a softmax's sum), but noise is drawn
+/// only where something is left; where more than 1024 elements are left by top_k or top_p, some tens of passes look for
+/// the cut. Throws std::invalid_argument if T is negative, NaN or infinite, top_p or min_p is not in [0, 1], and for
+/// keys as gumbel_noise does.
 ///
-/// Source: R. Yellott, "The relationship between Luce's choice axiom, Thurstone's theory of comparative judgment, and
-/// the double exponential distribution" (1977).
+/// Sources: A. Holtzman et al., "The curious case of neural text degeneration" (2019), for top-p; R. Yellott, "The
+/// relationship between Luce's choice axiom, Thurstone's theory of comparative judgment, and the double exponential
+/// distribution" (1977).
 template <class Arch = default_arch, class In>
-[[nodiscard]] XSOFTMAX_INLINE std::size_t sample(const noise_key& key, In&& z, const sample_options& options = {}) {
+[[nodiscard]] XSOFTMAX_INLINE std::size_t sample(const noise_key& key, In&& z, const sample_options& options) {
   const auto& held = detail::evaluated(z);
   const auto in = as_view(held);
   static_assert(detail::is_vector<std::remove_const_t<decltype(in)>>,
@@ -93,7 +135,26 @@ template <class Arch = default_arch, class In>
   std::size_t index = npos;
   detail::checked_sample<detail::compute_of<In>>(key, detail::input_matrix(held), {&index, 1}, options,
                                                  [](const auto& task, const auto&)
-                                                     XSOFTMAX_LAMBDA { detail::call::sample(Arch{}, task); });
+                                                     XSOFTMAX_LAMBDA { detail::launch_sample<Arch>(task); });
+  return index;
+}
+
+/// The same at T = 1 without truncation: headers only, this compiles less.
+template <class Arch = default_arch, class In>
+[[nodiscard]] XSOFTMAX_INLINE std::size_t sample(const noise_key& key, In&& z) {
+  const auto& held = detail::evaluated(z);
+  static_assert(detail::is_vector<detail::view_of<std::remove_reference_t<In>>>,
+                "xsoftmax: samples of a matrix need an output; only that of a row is returned");
+  const auto in = detail::input_matrix(held);
+  std::size_t index = npos;
+  if (detail::valid_key("sample", key, 1, in.cols())) {
+    detail::call::sample(Arch{}, detail::sample_task<detail::compute_of<In>>{.key = key,
+                                                                             .z = detail::source_of(in),
+                                                                             .rows = 1,
+                                                                             .cols = in.cols(),
+                                                                             .temperature = 1.0,
+                                                                             .indices = {&index, 1}});
+  }
   return index;
 }
 
@@ -104,7 +165,7 @@ requires(!std::is_same_v<std::remove_cvref_t<Indices>, sample_options>) XSOFTMAX
     void sample(const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
   detail::checked_sample_of_rows(key, std::forward<In>(z), std::forward<Indices>(indices), options,
                                  [](const auto& task, const auto&)
-                                     XSOFTMAX_LAMBDA { detail::call::sample(Arch{}, task); });
+                                     XSOFTMAX_LAMBDA { detail::launch_sample<Arch>(task); });
 }
 
 /// The same with the rows shared out by an executor, as softmax does.
@@ -112,7 +173,7 @@ template <class Arch = default_arch, detail::executor Executor, class In, class 
 void sample(Executor&& executor, const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
   detail::checked_sample_of_rows(
       key, std::forward<In>(z), std::forward<Indices>(indices), options, [&](const auto& task, const auto& in) {
-        detail::run_rows<Arch>(executor, in, task, [](const auto& part) { detail::call::sample(Arch{}, part); });
+        detail::run_rows<Arch>(executor, in, task, [](const auto& part) { detail::launch_sample<Arch>(part); });
       });
 }
 
@@ -147,7 +208,8 @@ XSOFTMAX_INLINE void checked_draws(const char* function, const noise_key& key, I
 /// each draw reads those numbers and one block.
 /// Throws std::invalid_argument as sample does, with rows for the draws.
 template <class Arch = default_arch, class In, class Indices>
-XSOFTMAX_INLINE void sample_many(const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
+XSOFTMAX_INLINE void sample_many(const noise_key& key, In&& z, Indices&& indices,
+                                 const sample_several_options& options = {}) {
   using T = detail::compute_of<In>;
   detail::checked_draws("sample_many", key, std::forward<In>(z), std::forward<Indices>(indices), options.temperature,
                         true, [&](const auto& in, detail::index_row out, std::size_t draws) XSOFTMAX_LAMBDA {
@@ -176,7 +238,7 @@ XSOFTMAX_INLINE void sample_many(const noise_key& key, In&& z, Indices&& indices
 /// Source: W. Kool, H. van Hoof, M. Welling, "Stochastic beams and where to find them" (2019), section 2.3.
 template <class Arch = default_arch, class In, class Indices>
 XSOFTMAX_INLINE std::size_t sample_without_replacement(const noise_key& key, In&& z, Indices&& indices,
-                                                       const sample_options& options = {}) {
+                                                       const sample_several_options& options = {}) {
   using T = detail::compute_of<In>;
   std::size_t found = 0;
   detail::checked_draws("sample_without_replacement", key, std::forward<In>(z), std::forward<Indices>(indices),

@@ -7,8 +7,8 @@
 
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/sample.hpp>
-#include <xsoftmax/detail/kernel/softmax.hpp>
 #include <xsoftmax/detail/kernel/softmax_backward.hpp>
+#include <xsoftmax/detail/kernel/softmax_of_row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
@@ -18,22 +18,6 @@ XSOFTMAX_INLINE void for_each_block(std::size_t n, Body&& body) {
   for (std::size_t first = 0; first < n; first += block_size<T>) {
     body(first, n - first > block_size<T> ? first + block_size<T> : n);
   }
-}
-
-/// Softmax of n elements at z, which may be p; as part of a row where its summary is given.
-template <class T>
-XSOFTMAX_INLINE softmax_task<T> softmax_of_row(const source& z, const destination& p, std::size_t n, double temperature,
-                                               const log_sum_exp_summary* whole = nullptr) {
-  return {.z = z,
-          .p = p,
-          .rows = 1,
-          .cols = n,
-          .temperature = temperature,
-          .sink = -infinity<double>,
-          .algorithm = softmax_algorithm::automatic,
-          .store = store_kind::automatic,
-          .masked_row = masked_row_policy::nan,
-          .whole = whole};
 }
 
 /// The logits of one row, perturbed, as often as they are asked for.
@@ -77,10 +61,6 @@ public:
   /// The place of the largest, once all have been seen.
   std::size_t place() const { return largest_.place(); }
 
-  static source source_at(const T* x) { return {x, 0, 1, storage_format::native}; }
-
-  static destination destination_at(T* x) { return {x, 0, 1, storage_format::native}; }
-
 private:
   row_noise<A, T, noise_kind::gumbel> noise_;
   std::uint64_t index_;
@@ -121,7 +101,7 @@ private:
     } else {
       log_sum_exp_summary whole = row.summary(task.temperature);
       row.for_each([&](T* x, std::size_t first, std::size_t last) {
-        softmax<A, T>::run(softmax_of_row<T>(row.source_at(x), elements_from<T>(task.y, 0, first), last - first,
+        softmax<A, T>::run(softmax_of_row<T>(source_at(x), elements_from<T>(task.y, 0, first), last - first,
                                              task.temperature, &whole));
       });
     }
@@ -194,9 +174,8 @@ private:
     signed_sum_digits sum;
     const auto step = [&](backward_step what) {
       row.for_each([&](T* x, std::size_t first, std::size_t last) {
-        softmax<A, T>::run(
-            softmax_of_row<T>(row.source_at(x), row.destination_at(x), last - first, task.temperature, &whole));
-        softmax_backward<A, T>::run({{.y = row.source_at(x),
+        softmax<A, T>::run(softmax_of_row<T>(source_at(x), destination_at(x), last - first, task.temperature, &whole));
+        softmax_backward<A, T>::run({{.y = source_at(x),
                                       .dy = elements_from<T>(task.dy, 0, first),
                                       .dz = elements_from<T>(task.dz, 0, first),
                                       .rows = 1,

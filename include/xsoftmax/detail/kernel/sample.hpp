@@ -101,6 +101,23 @@ public:
     }
   }
 
+  /// The same without those that keep(x) does not keep: keep_some(x, count) says whether one of them may be.
+  template <class Keep, class KeepSome>
+  XSOFTMAX_INLINE void scan_kept(const T* x, std::size_t first, std::size_t last, Keep&& keep, KeepSome&& keep_some) {
+    for_each_group(index_ + first, last - first,
+                   [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {
+                     if (!keep_some(x + from, to - from)) {
+                       return;
+                     }
+                     alignas(64) T kept[noise_group];
+                     pad(x + from, to - from, skipped, kept);
+                     for (std::size_t i = 0; i < to - from; ++i) {
+                       kept[skipped + i] = keep(kept[skipped + i]) ? kept[skipped + i] : -__builtin_inff();
+                     }
+                     look_closely(group, noise_.words.upper(group, false), kept, first + from - skipped);
+                   });
+  }
+
 private:
   static constexpr std::size_t batches = noise_group / lanes<A, T>;
   static constexpr std::size_t batches_per_words = sizeof(T) / sizeof(float);

@@ -133,6 +133,22 @@ void run(const char* name) {
     xs::softmax(in.transposed(), out.transposed(), {.temperature = 1.25, .algorithm = algorithm});
     h.add(p);
   }
+  // Noise and draws.
+  std::vector<T> g(5000);
+  std::vector<std::size_t> indices(50);
+  for (const std::uint64_t index : {std::uint64_t{0}, (std::uint64_t{1} << 34) - 777}) {
+    const xs::noise_key key{.seed = 7, .stream = 8, .row = 9, .index = index};
+    xs::gumbel_noise(key, g);
+    h.add(g);
+    xs::logistic_noise(key, g);
+    h.add(g);
+    xs::exponential_noise(key, g);
+    h.add(g);
+    for (std::size_t r = 0; r < indices.size(); ++r) {
+      indices[r] = xs::sample({.seed = 7, .row = r, .index = index}, g);
+    }
+    h.add(indices);
+  }
   h.print(name);
 }
 

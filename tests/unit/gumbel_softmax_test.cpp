@@ -314,6 +314,123 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: known answers", "[gumbel_softmax][unit]
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("gumbel_softmax: densities and the gradient of the temperature", "[gumbel_softmax][unit]",
+                        scalars) {
+  using T = TestType;
+  const double ln2 = 0x1.62e42fefa39efp-1;
+  const std::vector<double> z = {-ln2, -2 * ln2, -3 * ln2, -3 * ln2};
+  const std::vector<double> dy = {1, -2, 0.5, 3};
+  struct answer {
+    double temperature;
+    std::vector<double> y;
+    double log_kappa;
+    double log_density;
+    double gradient;
+  };
+  const answer answers[] = {
+      {0.5,
+       {0.539055492539260325, 0.0300698845947939693, 0.410440017646473449, 0.0204346052194722568},
+       -6.71730543395843363,
+       2.18591340665825603,
+       -0.229933338347113087},
+      {1.0,
+       {0.434127790814772999, 0.102533723998123335, 0.378813719327202601, 0.0845247658599010644},
+       -4.63786389227859770,
+       1.91553736788645322,
+       -0.0822939837343283557},
+      {2.0,
+       {0.349484364168251362, 0.169844826120081220, 0.326461375271553124, 0.154209434440114293},
+       -2.55842235059876177,
+       3.25463142490131175,
+       std::numeric_limits<double>::quiet_NaN()},
+  };
+  for (const answer& a : answers) {
+    const xs::gumbel_softmax_options options{.temperature = a.temperature};
+    std::vector<double> logs;
+    for (const double y : a.y) {
+      logs.push_back(std::log(y));
+    }
+    CHECK(std::fabs(xs::gumbel_softmax_log_density(z, a.y, options) - a.log_density) < 1e-13);
+    CHECK(std::fabs(xs::exp_concrete_log_density(z, logs, options) - a.log_kappa) < 1e-13);
+    if (!std::isnan(a.gradient)) {
+      CHECK(std::fabs(xs::gumbel_softmax_temperature_gradient(a.y, dy, options) - a.gradient) < 1e-14);
+    }
+    // Storage: what is given is what counts, at any stride.
+    std::vector<T> narrow(4);
+    std::vector<T> apart(8, T(-1));
+    std::vector<double> widened(4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      narrow[i] = apart[2 * i] = static_cast<T>(a.y[i]);
+      widened[i] = static_cast<double>(narrow[i]);
+    }
+    const double expected = xs::gumbel_softmax_log_density(z, widened, options);
+    CHECK(xs::gumbel_softmax_log_density(z, narrow, options) == expected);
+    CHECK(xs::gumbel_softmax_log_density(z, xs::vector_view<const T>(apart.data(), 4, 2), options) == expected);
+    CHECK(xs::gumbel_softmax_temperature_gradient(narrow, dy, options) ==
+          xs::gumbel_softmax_temperature_gradient(widened, dy, options));
+  }
+  // Two equal classes at T = 1: uniform on (0, 1), also at its ends; half a type on the way.
+  const std::vector<double> pair = {0.25, 0.25};
+  for (const double y : {0.1, 0.5, 0.999, 0.0, 1.0}) {
+    CHECK(std::fabs(xs::gumbel_softmax_log_density(pair, std::vector<double>{y, 1 - y})) < 1e-14);
+  }
+  const std::vector<xs::bfloat16> half = {xs::bfloat16(0.5f), xs::bfloat16(0.5f)};
+  CHECK(std::fabs(xs::gumbel_softmax_log_density(pair, half)) < 1e-14);
+  // The density integrates to 1: three classes, a grid in the middle of cells of the triangle.
+  const std::vector<double> three = {0.3, -0.4, 0.1};
+  constexpr int cells = 400;
+  double mass = 0;
+  for (int i = 0; i < cells; ++i) {
+    for (int j = 0; i + j < cells; ++j) {
+      for (int half_cell = 1; half_cell <= (i + j < cells - 1 ? 2 : 1); ++half_cell) {
+        const double a = (i + half_cell / 3.0) / cells;
+        const double b = (j + half_cell / 3.0) / cells;
+        const std::vector<double> y = {a, b, 1 - a - b};
+        mass += std::exp(xs::gumbel_softmax_log_density(three, y, {.temperature = 2.5})) / (2.0 * cells * cells);
+      }
+    }
+  }
+  CHECK(std::fabs(mass - 1) < 1e-4); // the midpoint rule's error here
+  // Far logits and samples: nothing overflows, and a constant changes nothing.
+  std::vector<double> far = three;
+  for (double& x : far) {
+    x += 1e6;
+  }
+  const std::vector<double> tiny = {-1e4, -2e3, -0.0};
+  CHECK(std::isfinite(xs::exp_concrete_log_density(far, tiny, {.temperature = 0.1})));
+  CHECK(std::fabs(xs::exp_concrete_log_density(far, tiny, {.temperature = 0.1}) -
+                  xs::exp_concrete_log_density(three, tiny, {.temperature = 0.1})) < 1e-8);
+  // Special values.
+  const double infinity = inf<double>;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto density = [](const std::vector<double>& logits, const std::vector<double>& y, double t = 1.0) {
+    return xs::gumbel_softmax_log_density(logits, y, {.temperature = t});
+  };
+  CHECK(density({0.25, -infinity, 0.25}, {0.3, 0, 0.7}) == density({0.25, 0.25}, {0.3, 0.7}));
+  CHECK(density({0, -infinity}, {0.5, 0.5}) == -infinity);
+  CHECK(std::isnan(density({0, nan}, {0.5, 0.5})));
+  CHECK(std::isnan(density({0, infinity}, {0.5, 0.5})));
+  CHECK(std::isnan(density({0, 0}, {1.5, -0.5})));
+  CHECK(std::isnan(density({-infinity, -infinity}, {0, 0})));
+  CHECK(density({0, 0}, {0, 1}, 0.5) == infinity);
+  CHECK(density({0, 0}, {0, 1}, 2.0) == -infinity);
+  CHECK(xs::exp_concrete_log_density(std::vector<double>{0, 0}, std::vector<double>{-infinity, 0}) == -infinity);
+  CHECK(density({3}, {1}) == 0);
+  CHECK(xs::gumbel_softmax_temperature_gradient(std::vector<T>{0, 1}, std::vector<T>{inf<T>, 1}) == 0);
+  CHECK_THROWS_AS(density({0, 0}, {1}), std::invalid_argument);
+  CHECK_THROWS_AS(density({0, 0}, {0.5, 0.5}, 0.0), std::invalid_argument);
+  CHECK_THROWS_AS(xs::gumbel_softmax_temperature_gradient(std::vector<T>{1}, std::vector<T>{1, 2}),
+                  std::invalid_argument);
+}
+
+TEST_CASE("gumbel_softmax: the density's factorial", "[gumbel_softmax][unit]") {
+  for (std::size_t n = 1; n < 200; ++n) {
+    CHECK(std::fabs(static_cast<long double>(xs::detail::log_gamma(n)) - std::lgamma(static_cast<long double>(n))) <=
+          4e-16L * std::max(1.0L, std::lgamma(static_cast<long double>(n))));
+  }
+  CHECK(std::fabs(xs::detail::log_gamma(1000000) - 12815504.56914761) < 1e-7);
+}
+
 TEMPLATE_LIST_TEST_CASE("gumbel_softmax: what is refused", "[gumbel_softmax][errors][unit]", scalars) {
   using T = TestType;
   const std::vector<T> z(6);

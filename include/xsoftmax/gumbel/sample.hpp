@@ -119,9 +119,11 @@ XSOFTMAX_INLINE void checked_sample_of_rows(const noise_key& key, In&& z, Indice
 ///
 /// Cost: no allocation; z is read once and nothing else is written. A word of Philox4x32-10 for each element; of most
 /// no logarithm is taken. With truncation z is read several times (top_p: with a softmax's sum), but noise is drawn
-/// only where something is left; where more than 1024 elements are left by top_k or top_p, some tens of passes look for
-/// the cut. Throws std::invalid_argument if T is negative, NaN or infinite, top_p or min_p is not in [0, 1], and for
-/// keys as gumbel_noise does.
+/// only where something is left; where top_p leaves more than 64 elements, or top_k more than 1024, the values are
+/// weighed in bins first, in two passes or three.
+///
+/// Throws std::invalid_argument if T is negative, NaN or infinite, top_p or min_p is not in [0, 1], and for keys as
+/// gumbel_noise does.
 ///
 /// Sources: A. Holtzman et al., "The curious case of neural text degeneration" (2019), for top-p; R. Yellott, "The
 /// relationship between Luce's choice axiom, Thurstone's theory of comparative judgment, and the double exponential

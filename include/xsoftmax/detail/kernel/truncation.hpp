@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Which elements of a row a draw may choose: those that come first when it is sorted, the largest first and of equal
 // ones the lowest index, up to a cut that top-k, top-p and min-p set. The row is never sorted: the largest few are
-// taken out of it, and where they do not suffice the cut is found by bisection over the values.
+// taken out of it, and where they do not suffice its values are weighed in bins, and the elements of the bin in which
+// the cut lies are sorted, or weighed in finer bins.
 #pragma once
 
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
@@ -36,7 +37,7 @@ struct cut {
   }
 };
 
-/// Numbers in an order of integers, so that a bisection needs as many steps as they have bits.
+/// Numbers in the order of integers.
 template <class T>
 struct ordered {
   using bits = std::make_unsigned_t<bits_t<T>>;
@@ -91,6 +92,8 @@ public:
 
 private:
   static constexpr std::size_t room = 1024; ///< for the largest elements
+  static constexpr std::size_t few = 64;    ///< of them that are taken out first
+  static constexpr std::size_t bin_count = 512;
 
   /// body(x, first, last) for the blocks of the row; what the cut so far does not keep is -inf.
   template <class Body>
@@ -100,6 +103,10 @@ private:
     for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) {
       block_buffer<T> room_of_z;
       const T* const x = z_.template block<A>(first, last, room_of_z).data;
+      if (cut_.threshold == -__builtin_inff()) { // all of them
+        body(x, first, last);
+        return;
+      }
       for (std::size_t i = 0; i < last - first; ++i) {
         buffer.element[i] = keep.keeps(x[i]) ? x[i] : static_cast<T>(-__builtin_inff());
       }
@@ -138,21 +145,11 @@ private:
       }
       return;
     }
-    const auto count_from = [&](T threshold) {
-      std::size_t count = 0;
-      for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
-        for (std::size_t i = 0; i < last - first; ++i) {
-          count += x[i] >= threshold ? 1 : 0;
-        }
-      });
-      return count;
-    };
-    if (count_from(lowest) < k) {
-      return;
-    }
-    const T threshold = ordered<T>::last(lowest, maximum_, [&](T t) { return count_from(t) >= k; });
-    const std::size_t above = threshold == maximum_ ? 0 : count_from(ordered<T>::value(ordered<T>::of(threshold) + 1));
-    cut_.join({threshold, k - above});
+    cut_by_weight(static_cast<double>(k), [](const T*, std::size_t n, T* weight) {
+      for (std::size_t i = 0; i < n; ++i) {
+        weight[i] = T{1};
+      }
+    });
   }
 
   /// Top-p, over what top-k has left.
@@ -174,40 +171,126 @@ private:
                                         .z = source_at(x),
                                         .cols = last - first});
     });
-    for (const std::size_t count : {room / 16, room}) {
-      const std::size_t taken = take_largest(count);
-      probabilities(taken, &whole, probability);
-      if (keep_mass(taken, probability)) {
+    const std::size_t taken = take_largest(few);
+    probabilities(taken, &whole, probability);
+    if (keep_mass(taken, probability) || taken < few) {
+      return; // it is reached, or that was the row
+    }
+    cut_by_weight(wanted, [&](const T* x, std::size_t n, T* weight) { softmax_of(x, n, &whole, weight); });
+  }
+
+  /// What is known of the elements in a part of the range of values.
+  struct bin {
+    double weight = 0;
+    std::size_t count = 0;
+    T least;
+    T most;
+  };
+
+  /// Keeps the fewest first elements whose weights reach `wanted`, if all together do. weigh(x, n, weights).
+  template <class Weigh>
+  __attribute__((noinline)) void cut_by_weight(double wanted, Weigh&& weigh) {
+    double above = 0; // of the elements above the range
+    T most = maximum_;
+    T least = lowest;
+    for (bool first_pass = true;; first_pass = false) {
+      bin bins[bin_count];
+      if (first_pass) {
+        // Of equal width, down to where logits weigh nothing; what lies below is in the last.
+        const double scale = static_cast<double>(bin_count - 1) / (64 * task_.temperature);
+        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_LAMBDA {
+          const double place = (static_cast<double>(most) - static_cast<double>(value)) * scale;
+          return place < bin_count - 1 ? static_cast<std::size_t>(place) : bin_count - 1;
+        });
+      } else {
+        // Of as many numbers each: then one at least is divided. (-0 is not below 0, but its integer is.)
+        const auto top = ordered<T>::of(most);
+        const auto width = (top - ordered<T>::of(least)) / bin_count + 1;
+        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_LAMBDA {
+          const auto place = static_cast<std::size_t>((top - ordered<T>::of(value)) / width);
+          return place < bin_count ? place : bin_count - 1;
+        });
+      }
+      std::size_t b = 0;
+      while (b < bin_count && !(above + bins[b].weight >= wanted)) {
+        above += bins[b].weight;
+        ++b;
+      }
+      if (b == bin_count) {
+        return; // but for a rounding
+      }
+      const bin& chosen = bins[b];
+      if (chosen.least == chosen.most) {
+        keep_ties(chosen.least, above, wanted, weigh);
         return;
       }
-      if (taken < count) {
-        return; // that was the row
+      if (chosen.count <= room) {
+        keep_within(chosen, above, wanted, weigh);
+        return;
       }
+      least = chosen.least;
+      most = chosen.most;
     }
-    // By the values: the mass from each on.
-    const auto mass_from = [&](T threshold) {
-      double lane[8] = {};
-      for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
-        block_buffer<T> p;
-        softmax_of(x, last - first, &whole, p.element);
-        for (std::size_t i = 0; i < last - first; ++i) {
-          lane[i % 8] += x[i] >= threshold ? static_cast<double>(p.element[i]) : 0.0;
+  }
+
+  /// Weighs the elements from `least` to `most`, which place() puts into bins, the largest first.
+  template <class Weigh, class Place>
+  XSOFTMAX_INLINE void fill(bin (&bins)[bin_count], T least, T most, Weigh&& weigh, Place&& place) {
+    for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
+      block_buffer<T> weight;
+      weigh(x, last - first, weight.element);
+      for (std::size_t i = 0; i < last - first; ++i) {
+        const T value = x[i];
+        if (value > most || value < least) { // also -inf
+          continue;
         }
-      });
-      return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-    };
-    if (mass_from(lowest) < wanted) {
-      return; // but for a rounding
-    }
-    const T threshold = ordered<T>::last(lowest, largest_[room - 1].value, [&](T t) { return mass_from(t) >= wanted; });
-    double mass = mass_from(ordered<T>::value(ordered<T>::of(threshold) + 1));
-    softmax_of(&threshold, 1, &whole, probability);
+        bin& of = bins[place(value)];
+        of.weight += static_cast<double>(weight.element[i]);
+        of.least = of.count == 0 || value < of.least ? value : of.least;
+        of.most = of.count == 0 || value > of.most ? value : of.most;
+        ++of.count;
+      }
+    });
+  }
+
+  /// Elements above the threshold weigh `above`; of those equal to it as many as are needed.
+  template <class Weigh>
+  XSOFTMAX_INLINE void keep_ties(T threshold, double above, double wanted, Weigh&& weigh) {
+    T weight;
+    weigh(&threshold, 1, &weight);
     std::size_t ties = 0;
-    while (ties < task_.cols && (mass < wanted || ties == 0)) {
-      mass += static_cast<double>(probability[0]);
+    while (ties < task_.cols && (above < wanted || ties == 0)) {
+      above += static_cast<double>(weight);
       ++ties;
     }
     cut_.join({threshold, ties});
+  }
+
+  /// The same for a bin of few elements.
+  template <class Weigh>
+  XSOFTMAX_INLINE void keep_within(const bin& chosen, double above, double wanted, Weigh&& weigh) {
+    largest_elements<A, T> largest(largest_, chosen.count);
+    for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
+      block_buffer<T> within;
+      for (std::size_t i = 0; i < last - first; ++i) {
+        within.element[i] = x[i] >= chosen.least && x[i] <= chosen.most ? x[i] : static_cast<T>(-__builtin_inff());
+      }
+      largest.look_at(within.element, last - first, first);
+    });
+    largest.sort();
+    T x[room];
+    T weight[room];
+    for (std::size_t i = 0; i < chosen.count; ++i) {
+      x[i] = largest_[i].value;
+    }
+    weigh(x, chosen.count, weight);
+    for (std::size_t i = 0; i < chosen.count; ++i) {
+      above += static_cast<double>(weight[i]);
+      if (above >= wanted || i + 1 == chosen.count) {
+        keep_first(i + 1);
+        return;
+      }
+    }
   }
 
   /// Softmax of n elements, of a row where its summary is given.

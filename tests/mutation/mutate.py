@@ -57,6 +57,11 @@ class Mutation:
         shutil.copy2(self.path, include / "xsoftmax" / self.file)
 
 
+# Kernels that share a header.
+HEADER_OF = {"log_sum_exp_state": "log_sum_exp", "sample_without_replacement": "sample_many",
+             "gumbel_softmax_backward": "gumbel_softmax"}
+
+
 def read_mutations():
     text = (root / "tests" / "mutation" / "mutations.txt").read_text()
     text = "\n".join(line for line in text.split("\n") if not line.startswith("#"))
@@ -129,7 +134,7 @@ def objects_of(commands, architecture):
         target = re.search(r"CMakeFiles/([^/]+)\.dir", command.split(" -o ")[1]).group(1)
         if target == "xsoftmax_dispatch" and file.stem == architecture:
             for kernel, scalar in kernel_lines():
-                header = "log_sum_exp" if kernel == "log_sum_exp_state" else kernel
+                header = HEADER_OF.get(kernel, kernel)
                 alone = build / "units" / f"{kernel}.{scalar}"
                 detail = alone / "xsoftmax" / "detail"
                 detail.mkdir(parents=True, exist_ok=True)

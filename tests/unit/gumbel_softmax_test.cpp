@@ -423,6 +423,60 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: densities and the gradient of the tempe
                   std::invalid_argument);
 }
 
+TEMPLATE_LIST_TEST_CASE("condition_on_maximum: known answers, order and special values", "[gumbel_softmax][unit]",
+                        scalars) {
+  using T = TestType;
+  const double unit = static_cast<double>(std::numeric_limits<T>::epsilon());
+  const auto conditioned = [](const std::vector<T>& x, double maximum) {
+    std::vector<T> y(x.size());
+    xs::condition_on_maximum(x, maximum, y);
+    return y;
+  };
+  // exact in T: 0.75, 2 and 1.25; 40, 50 and 45
+  CHECK(std::fabs(static_cast<double>(conditioned({T(1.25), 2}, 0.75)[0]) - 0.472348670523629383) < unit);
+  CHECK(std::fabs(static_cast<double>(conditioned({45, 50}, 40)[0]) - 39.9933297486025411) < 64 * unit);
+  const std::vector<T> z = make_row<T>(row_kind::masked, 500, 3);
+  std::vector<T> x = noise_row<xs::default_arch, T>(noise::gumbel, {.seed = 3}, z.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] += z[i];
+  }
+  const T largest = *std::max_element(x.begin(), x.end());
+  for (const double maximum : {-3.0, 0.0, 40.0, static_cast<double>(largest)}) {
+    const std::vector<T> y = conditioned(x, maximum);
+    findings found;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      // -log(exp(-m) - exp(-Z) + exp(-x)), divided by the largest of the three.
+      const long double m = maximum;
+      const long double shift =
+          std::max<long double>({-m, -static_cast<long double>(largest), -static_cast<long double>(x[i])});
+      const long double sum = std::exp(-m - shift) - std::exp(-static_cast<long double>(largest) - shift) +
+                              std::exp(-static_cast<long double>(x[i]) - shift);
+      // At the largest the other two cancel.
+      const long double exact = x[i] == -inf<T> ? -inf<long double> : x[i] == largest ? m : -(std::log(sum) + shift);
+      const bool right = std::isinf(exact)
+                             ? y[i] == -inf<T>
+                             : std::fabs(static_cast<long double>(y[i]) - exact) <=
+                                   2 * static_cast<long double>(unit) * std::max(1.0L, std::fabs(exact)) + 1e-14L;
+      found.expect(right, [&] { return exact_text(x[i]) + " becomes " + exact_text(y[i]); });
+      found.expect(x[i] == largest ? y[i] == static_cast<T>(maximum) : y[i] <= static_cast<T>(maximum),
+                   [&] { return exact_text(y[i]) + " is above the maximum"; });
+    }
+    XSOFTMAX_CHECK_FINDINGS(found);
+  }
+  std::vector<T> in_place = x;
+  xs::condition_on_maximum(in_place, 1.0, in_place);
+  CHECK(in_place == conditioned(x, 1.0));
+  CHECK(conditioned({1, 2}, -inf<double>) == std::vector<T>(2, -inf<T>));
+  CHECK(conditioned({-inf<T>, -inf<T>}, 3) == std::vector<T>(2, -inf<T>));
+  for (const T y : conditioned({1, std::numeric_limits<T>::quiet_NaN(), 2}, 3)) {
+    CHECK(std::isnan(y));
+  }
+  CHECK(std::isnan(conditioned({1, 2}, inf<double>)[0]));
+  CHECK(std::isnan(conditioned({1, inf<T>}, 3)[0]));
+  std::vector<T> three(3);
+  CHECK_THROWS_AS(xs::condition_on_maximum(std::vector<T>{1, 2}, 1.0, three), std::invalid_argument);
+}
+
 TEST_CASE("gumbel_softmax: the density's factorial", "[gumbel_softmax][unit]") {
   for (std::size_t n = 1; n < 200; ++n) {
     CHECK(std::fabs(static_cast<long double>(xs::detail::log_gamma(n)) - std::lgamma(static_cast<long double>(n))) <=

@@ -304,6 +304,42 @@ TEMPLATE_LIST_TEST_CASE("noise: all zeros, all ones and every other end of a wor
   }
 }
 
+TEST_CASE("noise, float: every number v that there is", "[noise][accuracy][.exhaustive]") {
+  // 2^23 numbers in each of 64 octaves; the last octaves have fewer.
+  constexpr std::size_t chunk = std::size_t{1} << 16;
+  std::vector<std::uint64_t> words(chunk);
+  std::vector<float> values(chunk);
+  findings found;
+  double worst = 0;
+  for (const auto& probe : math_probes<float>()) {
+    for (const noise kind : noises) {
+      for (int octave = 0; octave < 64; ++octave) {
+        for (std::uint64_t first = 0; first < (std::uint64_t{1} << 23); first += chunk) {
+          for (std::uint64_t i = 0; i < chunk; ++i) {
+            words[i] = (((std::uint64_t{1} << 23) | (first + i)) << 40) >> octave;
+          }
+          probe.noise(static_cast<int>(kind), words.data(), values.data(), chunk);
+          bool finite = true;
+          for (const float x : values) {
+            finite = finite && std::isfinite(x) && (kind != noise::exponential || x > 0);
+          }
+          found.expect(finite, [&] { return std::string(probe.arch) + ", " + name(kind); });
+          for (std::size_t i = first / chunk % 97; i < chunk; i += 97) {
+            const double error = noise_error(kind, values[i], noise_value<float>(kind, words[i]));
+            worst = std::max(worst, error);
+            found.expect(error <= noise_bound, [&] {
+              return std::string(probe.arch) + ", " + name(kind) + " of " + std::to_string(words[i]) + " is off by " +
+                     std::to_string(error);
+            });
+          }
+        }
+      }
+    }
+  }
+  WARN("largest error: " << worst << " units");
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("noise v1: frozen", "[noise][unit]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;

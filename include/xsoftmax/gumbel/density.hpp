@@ -4,28 +4,13 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
+#include <xsoftmax/detail/elements.hpp>
 #include <xsoftmax/detail/validate.hpp>
 #include <xsoftmax/gumbel/gumbel_softmax.hpp>
-#include <xsoftmax/half.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 namespace detail {
-
-/// Element i of a row of any storage.
-template <class T>
-double element_value(const matrix_view<T>& row, std::size_t i) {
-  const auto& x = row.data()[static_cast<std::ptrdiff_t>(i) * row.col_stride()];
-  using Value = std::remove_const_t<T>;
-  if constexpr (storage_traits<Value>::format == storage_format::native) {
-    return static_cast<double>(x);
-  } else {
-    std::uint16_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return static_cast<double>(half_value(bits, storage_traits<Value>::format));
-  }
-}
 
 /// A sum that keeps what each addition rounds away (Neumaier).
 class compensated_sum {

@@ -86,6 +86,18 @@ void run_everything(const std::vector<std::vector<T>>& rows, const std::vector<T
       xs::softmax_backward<Arch>(normal, dy, next(n), {.temperature = temperature});
       xs::log_softmax_backward<Arch>(lp, dy, next(n), {.temperature = temperature});
     }
+    const xs::noise_key key{.seed = n, .index = 5};
+    xs::gumbel_noise<Arch>(key, next(n));
+    xs::gumbel_softmax<Arch>(key, z, next(n), {.temperature = 0.7});
+    xs::gumbel_softmax<Arch>(key, z, next(n), {.hard = true});
+    std::size_t indices[3];
+    for (const xs::sample_options& options :
+         {xs::sample_options{.temperature = 0.6}, {.top_p = 0.9}, {.temperature = 2.0, .top_k = 2000, .min_p = 0.01}}) {
+      *next(1).data() = static_cast<T>(xs::sample<Arch>(key, z, options));
+    }
+    xs::sample_many<Arch>(key, z, indices);
+    *next(1).data() = static_cast<T>(indices[2]);
+    *next(1).data() = static_cast<T>(xs::sample_without_replacement<Arch>(key, z, indices));
     *next(1).data() = xs::log_sum_exp<Arch>(z);
     xs::log_sum_exp_state<T> state;
     state.template push<Arch>(z);
@@ -117,7 +129,7 @@ template <class T>
 std::size_t size_of_results(const std::vector<std::vector<T>>& rows) {
   std::size_t size = 0;
   for (const std::vector<T>& z : rows) {
-    size += 17 * z.size() + 1;
+    size += 20 * z.size() + 6;
   }
   return size;
 }

@@ -463,6 +463,9 @@ TEMPLATE_LIST_TEST_CASE("condition_on_maximum: known answers, order and special 
     }
     XSOFTMAX_CHECK_FINDINGS(found);
   }
+  for (const double far : {1e8, 1e17, 1e300}) { // -log(exp(-1) - exp(-2)), the maximum apart
+    CHECK(std::fabs(static_cast<double>(conditioned({1, 2}, far)[0]) - 1.45867514538708189) < 2 * unit);
+  }
   std::vector<T> in_place = x;
   xs::condition_on_maximum(in_place, 1.0, in_place);
   CHECK(in_place == conditioned(x, 1.0));

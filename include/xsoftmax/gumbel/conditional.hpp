@@ -44,12 +44,13 @@ void condition_on_maximum(const In& x, double maximum, Out&& y) {
     const double value = detail::element_value(in, i);
     double result = regular ? -infinity : __builtin_nan("");
     if (regular && value != -infinity && maximum != -infinity) {
-      // v = maximum - x + log(1 - exp(x - Z)), y = maximum - max(0, v) - log(1 + exp(-|v|))
+      // v = maximum - x + log(1 - exp(x - Z)), y = maximum - max(0, v) - log(1 + exp(-|v|)), and maximum - v written
+      // out
       const double gap = value - largest;
       const double log_of_complement =
           gap > -0.693147180559945309 ? std::log(-std::expm1(gap)) : std::log1p(-std::exp(gap));
       const double v = maximum - value + log_of_complement;
-      result = maximum - (v > 0 ? v : 0.0) - std::log1p(std::exp(-std::fabs(v)));
+      result = (v > 0 ? value - log_of_complement : maximum) - std::log1p(std::exp(-std::fabs(v)));
     }
     detail::set_element(out, i, result);
   }

@@ -99,7 +99,7 @@ void gumbel_noise(Executor&& executor, const noise_key& key, Out&& out) {
 /// Logistic(0, 1) noise: log(v / (1 - v)).
 ///
 /// As gumbel_noise, but of 64 bits the first is the sign and the others are a number v in (0, 1/2): both ends are
-/// resolved to 2^-65, from -45.0546 to 45.0546.
+/// resolved to 2^-64, from -45.0546 to 45.0546.
 template <class Arch = default_arch, class Out>
 XSOFTMAX_INLINE void logistic_noise(const noise_key& key, Out&& out) {
   detail::write_noise<Arch>("logistic_noise", detail::noise_kind::logistic, key, std::forward<Out>(out));
@@ -113,7 +113,7 @@ void logistic_noise(Executor&& executor, const noise_key& key, Out&& out) {
 /// Exponential(1) noise.
 ///
 /// As gumbel_noise, but of 64 bits the first says on which side of ln 2 the value lies, -log(v) above or -log(1 - v)
-/// below for a number v in (0, 1/2): both ends are resolved to 2^-65, from 2.7e-20 to 45.0546. Never 0. Accuracy:
+/// below for a number v in (0, 1/2): both ends are resolved to 2^-64, from 2.7e-20 to 45.0546. Never 0. Accuracy:
 /// within 3 units in the last place of the value itself.
 template <class Arch = default_arch, class Out>
 XSOFTMAX_INLINE void exponential_noise(const noise_key& key, Out&& out) {

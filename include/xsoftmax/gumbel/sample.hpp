@@ -189,7 +189,7 @@ XSOFTMAX_INLINE void checked_draws(const char* function, const noise_key& key, I
   const auto& held = evaluated(z);
   const auto in = input_matrix(held);
   index_row out{};
-  const std::size_t draws = as_view(indices).size();
+  const std::size_t draws = output_matrix(indices).cols();
   if (!checked_indices(function, std::forward<Indices>(indices), draws, out) ||
       !valid_key(function, key, row_each ? draws : 1, in.cols()) || !valid_temperature(function, temperature)) {
     return;

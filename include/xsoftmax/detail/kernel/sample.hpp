@@ -238,14 +238,18 @@ __attribute__((noinline)) void find_largest(const perturbation<A, T>& perturbed,
       z, from, to, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { row.scan(x, first, last); });
 }
 
-/// The place of the largest logit.
+/// The largest logit and its place; npos where there is none, or a NaN or +inf.
 template <class A, class T>
-__attribute__((noinline)) std::size_t place_of_maximum(const any_row<T, const void>& z, std::size_t n) {
-  largest_element<A, T> largest;
+__attribute__((noinline)) placed<T> maximum_of_row(const any_row<T, const void>& z, std::size_t n) {
+  placed<T> top{-__builtin_inff(), npos};
+  largest_elements<A, T> largest(&top, 1);
   for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     largest.look_at(x, last - first, first);
   });
-  return largest.place();
+  if (largest.count() == 0) {
+    top.place = npos;
+  }
+  return top;
 }
 
 template <class A, class T>
@@ -253,7 +257,7 @@ struct sample {
   static void run(const sample_task<T>& task) noexcept {
     if (task.temperature == 0) {
       for (std::size_t r = 0; r < task.rows; ++r) {
-        task.indices.set(r, place_of_maximum<A, T>(row_of<T>(task.z, r), task.cols));
+        task.indices.set(r, maximum_of_row<A, T>(row_of<T>(task.z, r), task.cols).place);
       }
       return;
     }

@@ -15,10 +15,10 @@ template <class A, class T>
 struct sample_many {
   static void run(const sample_many_task<T>& task) noexcept {
     const any_row<T, const void> z = row_of<T>(task.z, 0);
-    if (task.temperature == 0) {
-      const std::size_t place = place_of_maximum<A, T>(z, task.cols);
+    const placed<T> top = maximum_of_row<A, T>(z, task.cols);
+    if (top.place == npos || task.temperature == 0) {
       for (std::size_t j = 0; j < task.draws; ++j) {
-        task.indices.set(j, place);
+        task.indices.set(j, top.place);
       }
       return;
     }
@@ -29,27 +29,22 @@ struct sample_many {
     const std::size_t blocks = (task.cols + size - 1) / size;
     alignas(64) T logit[most_blocks];
     if (blocks > 1) {
-      log_sum_exps(task, size, logit);
+      log_sum_exps(task.temperature, z, task.cols, size, top.value, logit);
     }
     const any_row<T, const void> block_logits{logit, 1, storage_format::native};
     const perturbation<A, T> of_blocks(1.0);
     const perturbation<A, T> of_elements(task.temperature);
     noise_key key = task.key;
-    noise_key block_key = task.key;
-    block_key.index = 0;
-    for (std::size_t j = 0; j < task.draws; ++j, ++key.row, ++block_key.row) {
-      std::size_t block = 0;
+    for (std::size_t j = 0; j < task.draws; ++j, ++key.row) {
+      std::size_t first = 0;
       if (blocks > 1) {
         largest_element<A, T> largest;
-        find_largest<A, T>(of_blocks, block_key, block_logits, 0, blocks, largest, noise_kind::blocks_of_many);
-        block = largest.place();
+        find_largest<A, T>(of_blocks, key, block_logits, 0, blocks, largest, noise_kind::blocks_of_many);
+        first = largest.place() * size;
       }
       largest_element<A, T> largest;
-      if (block != npos) {
-        const std::size_t first = block * size;
-        const std::size_t last = task.cols - first > size ? first + size : task.cols;
-        find_largest<A, T>(of_elements, key, z, first, last, largest, noise_kind::elements_of_many);
-      }
+      const std::size_t last = task.cols - first > size ? first + size : task.cols;
+      find_largest<A, T>(of_elements, key, z, first, last, largest, noise_kind::elements_of_many);
       task.indices.set(j, largest.place());
     }
   }
@@ -58,24 +53,35 @@ private:
   static constexpr std::size_t smallest_block = 512;
   static constexpr std::size_t most_blocks = 4096;
 
-  /// log(sum exp(z / T)) of each block of `size` elements; the last may be shorter.
-  static __attribute__((noinline)) void log_sum_exps(const sample_many_task<T>& task, std::size_t size,
-                                                     T* logit) noexcept {
-    const std::size_t whole = task.cols / size;
-    log_sum_exp_task<T> blocks{.z = task.z,
-                               .out = {logit, 0, 1, storage_format::native},
-                               .rows = whole,
-                               .cols = size,
-                               .temperature = task.temperature,
-                               .sink = -infinity<double>};
-    blocks.z.row_stride = static_cast<std::ptrdiff_t>(size) * task.z.col_stride;
-    log_sum_exp<A, T>::run(blocks);
-    if (whole * size != task.cols) {
-      blocks.z = elements_from<T>(task.z, 0, whole * size);
-      blocks.out.data = logit + whole;
-      blocks.rows = 1;
-      blocks.cols = task.cols - whole * size;
-      log_sum_exp<A, T>::run(blocks);
+  /// log(sum exp((z - maximum) / T)) of each block of `size` elements; the last may be shorter. Relative to the maximum
+  /// they neither overflow nor lose digits to it.
+  static __attribute__((noinline)) void log_sum_exps(double temperature, const any_row<T, const void>& z, std::size_t n,
+                                                     std::size_t size, T maximum, T* logit) noexcept {
+    // In halves where the temperature allows it: no difference overflows.
+    const T unit = temperature >= 1 ? T(0.5) : T{1};
+    const T top = maximum * unit;
+    using task = log_sum_exp_state_task<T>;
+    for (std::size_t block = 0; block * size < n; ++block) {
+      log_sum_exp_summary summary;
+      const std::size_t last = n - block * size > size ? (block + 1) * size : n;
+      for_each_piece<T>(z, block * size, last, [&](std::size_t from, std::size_t to) {
+        block_buffer<T> room;
+        block_buffer<T> relative;
+        const T* const x = z.template block<A>(from, to, room).data;
+        for (std::size_t i = 0; i < to - from; ++i) {
+          relative.element[i] = x[i] * unit - top;
+        }
+        log_sum_exp_state<A, T>::run(task{.what = task::step::push,
+                                          .state = &summary,
+                                          .temperature = temperature * static_cast<double>(unit),
+                                          .z = {relative.element, 0, 1, storage_format::native},
+                                          .cols = to - from});
+      });
+      log_sum_exp_state<A, T>::run(task{.what = task::step::value,
+                                        .temperature = temperature * static_cast<double>(unit),
+                                        .other = &summary,
+                                        .sink = -infinity<double>,
+                                        .value = &logit[block]});
     }
   }
 };

@@ -21,12 +21,8 @@ private:
   static __attribute__((noinline)) std::size_t
   draw(const sample_truncated_task<T>& task, const perturbation<A, T>& perturbed, const noise_key& key, std::size_t r) {
     const any_row<T, const void> z = row_of<T>(task.z, r);
-    placed<T> top;
-    largest_elements<A, T> maximum(&top, 1);
-    for_each_contiguous<A, T>(z, 0, task.cols, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
-      maximum.look_at(x, last - first, first);
-    });
-    if (maximum.count() == 0) {
+    const placed<T> top = maximum_of_row<A, T>(z, task.cols);
+    if (top.place == npos) {
       return npos;
     }
     cut<T> keep = truncation<A, T>(task, r, top.value).run();

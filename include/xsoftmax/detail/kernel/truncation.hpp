@@ -44,7 +44,7 @@ struct ordered {
   static constexpr bits sign = bits{1} << (8 * sizeof(T) - 1);
 
   static XSOFTMAX_INLINE bits of(T x) {
-    const auto b = __builtin_bit_cast(bits, x);
+    const bits b = x == T{0} ? bits{0} : __builtin_bit_cast(bits, x); // -0 is 0
     return (b & sign) != 0 ? static_cast<bits>(~b) : static_cast<bits>(b | sign);
   }
 
@@ -203,21 +203,22 @@ private:
           return place < bin_count - 1 ? static_cast<std::size_t>(place) : bin_count - 1;
         });
       } else {
-        // Of as many numbers each: then one at least is divided. (-0 is not below 0, but its integer is.)
+        // Of as many numbers each: then one at least is divided.
         const auto top = ordered<T>::of(most);
         const auto width = (top - ordered<T>::of(least)) / bin_count + 1;
-        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_LAMBDA {
-          const auto place = static_cast<std::size_t>((top - ordered<T>::of(value)) / width);
-          return place < bin_count ? place : bin_count - 1;
-        });
+        fill(bins, least, most, weigh,
+             [&](T value) XSOFTMAX_LAMBDA { return static_cast<std::size_t>((top - ordered<T>::of(value)) / width); });
       }
       std::size_t b = 0;
       while (b < bin_count && !(above + bins[b].weight >= wanted)) {
         above += bins[b].weight;
         ++b;
       }
-      if (b == bin_count) {
-        return; // but for a rounding
+      if (b == bin_count) { // reached but for a rounding
+        if (!first_pass) {
+          cut_.join({least, npos});
+        }
+        return;
       }
       const bin& chosen = bins[b];
       if (chosen.least == chosen.most) {
@@ -323,10 +324,13 @@ private:
   /// Min-p: exp((z - max) / T) >= min_p.
   __attribute__((noinline)) void cut_by_share() {
     using D = batch<A, double>;
-    const auto maximum = static_cast<double>(maximum_);
+    // In halves where the temperature allows it: no difference overflows.
+    const double unit = task_.temperature >= 1 ? 0.5 : 1.0;
+    const double maximum = static_cast<double>(maximum_) * unit;
+    const double temperature = task_.temperature * unit;
     // The least that is kept is the least of which the negative exponent is not too large.
     const auto kept = [&](T z) {
-      const double exponent = (static_cast<double>(z) - maximum) / task_.temperature;
+      const double exponent = (static_cast<double>(z) * unit - maximum) / temperature;
       return math::exp<A>(D(exponent)).get(0) >= task_.min_p;
     };
     if (kept(lowest)) {

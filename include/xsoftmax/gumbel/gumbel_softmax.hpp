@@ -114,10 +114,9 @@ inline constexpr backward_names gumbel_softmax_backward_names{"gumbel_softmax_ba
 /// Special values of y are those of softmax; the index is npos, and y NaN, where z holds a NaN or +inf or nothing but
 /// -inf, and npos at length 0. -inf never wins and gets exactly 0.
 ///
-/// Cost: no allocation; noise, then softmax in place in y. Into halves the noise is drawn twice. Hard, only the words
-/// of the noise are drawn.
-/// Throws std::invalid_argument if shapes differ, the views overlap partially, T is negative, NaN or infinite, and for
-/// keys as gumbel_noise does; nothing has been written then.
+/// Cost: no allocation; noise, then softmax in place in y. Into halves the noise of rows longer than 2048 is drawn
+/// twice. Hard, only the words of the noise are drawn. Throws std::invalid_argument if shapes differ, the views overlap
+/// partially, T is negative, NaN or infinite, and for keys as gumbel_noise does; nothing has been written then.
 ///
 /// Sources: E. Jang, S. Gu, B. Poole, "Categorical reparameterization with Gumbel-Softmax" (2016), equation 2;
 /// C. Maddison, A. Mnih, Y. W. Teh, "The Concrete distribution" (2016), equation 10.

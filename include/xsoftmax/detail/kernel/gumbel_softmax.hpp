@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // y = softmax((z + g) / T) and the place of the largest z + g, and the gradient from the same noise.
 //
-// The perturbed logits go into y, where softmax takes them in place. Where y cannot hold them, in halves, they are made
-// again for each pass, block by block.
+// The perturbed logits of a short row lie in a buffer, those of a long one go into y, where softmax takes them in
+// place. Where y cannot hold them, in halves, they are made again for each pass, block by block.
 #pragma once
 
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
@@ -91,7 +91,12 @@ struct gumbel_softmax {
 private:
   static __attribute__((noinline)) void soft(const gumbel_softmax_task<T>& task) noexcept {
     perturbed_row<A, T> row(task.key, task.z, task.cols);
-    if (task.y.format == storage_format::native) {
+    if (task.cols <= block_size<T>) {
+      // From one place to another softmax is faster than in place.
+      row.for_each([&](T* x, std::size_t, std::size_t) {
+        softmax<A, T>::run(softmax_of_row<T>(source_at(x), task.y, task.cols, task.temperature));
+      });
+    } else if (task.y.format == storage_format::native) {
       const any_row<T, void> y = row_of<T>(task.y, 0);
       block_buffer<T> room;
       row.for_each([&](std::size_t first) { return y.target(first, room).data; },

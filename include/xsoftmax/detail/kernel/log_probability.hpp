@@ -120,7 +120,7 @@ private:
       rest = sum_of(rest, e);
     } else {
       const double_pair all = sum_of({whole, 0.0}, rest);
-      const double high = all.high * e.high;
+      const double high = uncontracted(D(all.high) * D(e.high)).get(0);
       const double lost = N::fused_multiply_add(D(all.high), D(e.high), D(-high)).get(0);
       rest = sum_of({high, 0.0}, {lost, N::multiply_add(D(all.low), D(e.high), D(all.high) * D(e.low)).get(0)});
       whole = 1.0;

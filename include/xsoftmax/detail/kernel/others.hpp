@@ -56,7 +56,7 @@ public:
     const auto gap = two_sum(z * D(before_), minus_m_); // products by powers of two: no harm if they are contracted
     const D high = gap.sum * D(after_);
     const D low = gap.error * D(after_);
-    const D q = high * inverse_high_;
+    const D q = uncontracted(high * inverse_high_);
     const D lost = N::fused_multiply_add(high, inverse_high_, D(0.0) - q);
     return {q, N::multiply_add(low, inverse_high_, N::multiply_add(high, inverse_low_, lost))};
   }

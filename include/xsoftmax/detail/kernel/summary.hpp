@@ -36,7 +36,7 @@ XSOFTMAX_INLINE scaled_exponential exponential(const wide_reduction& wide, doubl
   // t again, as a pair.
   using N = native<A>;
   const D ln2(0x1.62E42FEFA39EFp-1);
-  const D t = D(r.fraction_high) * ln2;
+  const D t = uncontracted(D(r.fraction_high) * ln2);
   const D lost = N::fused_multiply_add(D(r.fraction_high), ln2, D(0.0) - t);
   const D low = N::multiply_add(D(r.fraction_low), ln2, lost);
   const D rest = N::multiply_add(D(r.fraction_high), D(0x1.ABC9E3B39803Fp-56), low);

@@ -133,6 +133,24 @@ void run(const char* name) {
     xs::softmax(in.transposed(), out.transposed(), {.temperature = 1.25, .algorithm = algorithm});
     h.add(p);
   }
+  // Logarithms.
+  for (const std::size_t n : {1, 7, 64, 100, 2049, 6000}) {
+    std::vector<T> row(n);
+    std::vector<T> lp(n);
+    for (T& x : row) {
+      x = static_cast<T>(random.next() * 20);
+    }
+    for (const double temperature : {1.0, 0.7, 37.5, 1e-3}) {
+      xs::log_softmax(row, lp, {.temperature = temperature});
+      h.add(lp);
+      xs::log_softmax(row, lp, {.temperature = temperature, .sink = 25.5});
+      h.add(lp);
+      h.add(std::vector<T>{xs::log_sum_exp(row, {.temperature = temperature}),
+                           xs::log_sum_exp(row, {.temperature = temperature, .sink = 25.5})});
+    }
+  }
+  xs::log_softmax(in.transposed(), out.transposed(), {.temperature = 1.25});
+  h.add(p);
   // Noise and draws.
   std::vector<T> g(5000);
   std::vector<std::size_t> indices(50);

@@ -256,6 +256,45 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax_backward: from the key as from y", "[gum
       }
     }
   }
+  // Special rows, and rows in any layout, dz apart and in the place of dy.
+  for (const std::size_t n : {5u, 70u, 2500u}) {
+    std::vector<std::vector<T>> rows_of_z(4, make_row<T>(row_kind::normal, n, 2));
+    rows_of_z[0][n / 2] = std::numeric_limits<T>::quiet_NaN();
+    rows_of_z[1][n / 2] = inf<T>;
+    rows_of_z[2].assign(n, -inf<T>);
+    for (const layout& l : layouts_of(4, n)) {
+      laid_out<T> z(4, n, l, 3);
+      laid_out<T> dy(4, n, l, 3);
+      laid_out<T> dz(4, n, l, 3);
+      std::vector<std::vector<T>> expected_rows;
+      for (std::size_t r = 0; r < 4; ++r) {
+        const std::vector<T> upstream = some_gradient<T>(n);
+        std::vector<T> y(n);
+        xs::gumbel_softmax<Arch>({.seed = 4, .row = r}, rows_of_z[r], y, {.temperature = 0.6});
+        expected_rows.emplace_back(n);
+        xs::softmax_backward<Arch>(y, upstream, expected_rows[r], {.temperature = 0.6});
+        for (std::size_t c = 0; c < n; ++c) {
+          z.at(r, c) = rows_of_z[r][c];
+          dy.at(r, c) = upstream[c];
+        }
+      }
+      const auto rows_as_expected = [&](laid_out<T>& found_rows, const char* what) {
+        for (std::size_t r = 0; r < 4; ++r) {
+          std::vector<T> row(n);
+          for (std::size_t c = 0; c < n; ++c) {
+            row[c] = found_rows.at(r, c);
+          }
+          compare((std::string(what) + l.what).c_str(), expected_rows[r], row, 0.6);
+        }
+      };
+      xs::gumbel_softmax_backward<Arch>({.seed = 4}, z.view(), dy.view(), dz.view(), {.temperature = 0.6});
+      rows_as_expected(dz, "apart, ");
+      xs::gumbel_softmax_backward<Arch>({.seed = 4}, z.view(), dy.view(), dy.view(), {.temperature = 0.6});
+      rows_as_expected(dy, "dz is dy, ");
+      found.expect(dz.untouched_between() && dy.untouched_between(),
+                   [] { return std::string("wrote beside the rows"); });
+    }
+  }
   // Rows on threads.
   constexpr std::size_t rows = 300;
   constexpr std::size_t cols = 200;

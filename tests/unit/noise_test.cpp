@@ -59,6 +59,54 @@ void expect_noise(findings& found, const char* arch, noise kind, const xs::noise
   }
 }
 
+/// Looks at the noise of many words on every architecture for values that are not finite or differ, and for the
+/// largest error.
+template <class T>
+class noise_search {
+public:
+  explicit noise_search(noise kind) : kind_(kind) {}
+
+  /// Every `stride`-th is compared with its exact value.
+  void look_at(const std::vector<std::uint64_t>& words, std::size_t stride) {
+    const auto probes = math_probes<T>();
+    std::vector<T> values(words.size());
+    std::vector<T> others(words.size());
+    probes[0].noise(static_cast<int>(kind_), words.data(), values.data(), words.size());
+    const bool finite = std::all_of(values.begin(), values.end(),
+                                    [&](T x) { return std::isfinite(x) && (kind_ != noise::exponential || x > 0); });
+    found_.expect(finite, [] { return std::string("not finite"); });
+    for (const auto& probe : probes) {
+      probe.noise(static_cast<int>(kind_), words.data(), others.data(), words.size());
+      found_.expect(others == values, [&] { return std::string(probe.arch) + " differs"; });
+    }
+    for (std::size_t i = at_++ % stride; i < words.size(); i += stride) {
+      const double error = noise_error(kind_, values[i], noise_value<T>(kind_, words[i]));
+      if (error > worst_) {
+        worst_ = error;
+        word_ = words[i];
+      }
+      found_.expect(error <= noise_bound, [&] {
+        return std::string(name(kind_)) + " of " + std::to_string(words[i]) + " is off by " + std::to_string(error);
+      });
+    }
+  }
+
+  void report() const {
+    const bool two_sided = kind_ != noise::gumbel;
+    const auto v = static_cast<double>(noise_uniform<T>(two_sided ? word_ << 1 : word_)) / (two_sided ? 2 : 1);
+    WARN(name(kind_) << ", " << scalar_name<T>() << ": largest error " << worst_ << " units at v = " << exact_text(v)
+                     << (two_sided ? word_ >> 63 != 0 ? ", side 1" : ", side 0" : ""));
+    XSOFTMAX_CHECK_FINDINGS(found_);
+  }
+
+private:
+  noise kind_;
+  findings found_;
+  double worst_ = 0;
+  std::uint64_t word_ = 0;
+  std::size_t at_ = 0;
+};
+
 } // namespace
 
 TEMPLATE_LIST_TEST_CASE("philox: the published known answers", "[noise][unit]", scalars) {
@@ -305,39 +353,39 @@ TEMPLATE_LIST_TEST_CASE("noise: all zeros, all ones and every other end of a wor
 }
 
 TEST_CASE("noise, float: every number v that there is", "[noise][accuracy][.exhaustive]") {
-  // 2^23 numbers in each of 64 octaves; the last octaves have fewer.
+  // 2^23 numbers in each of 64 octaves (the last have fewer, which come again), on both sides where there are two.
   constexpr std::size_t chunk = std::size_t{1} << 16;
   std::vector<std::uint64_t> words(chunk);
-  std::vector<float> values(chunk);
-  findings found;
-  double worst = 0;
-  for (const auto& probe : math_probes<float>()) {
-    for (const noise kind : noises) {
+  for (const noise kind : noises) {
+    noise_search<float> search(kind);
+    for (std::uint64_t side = 0; side < (kind == noise::gumbel ? 1 : 2); ++side) {
       for (int octave = 0; octave < 64; ++octave) {
         for (std::uint64_t first = 0; first < (std::uint64_t{1} << 23); first += chunk) {
           for (std::uint64_t i = 0; i < chunk; ++i) {
-            words[i] = (((std::uint64_t{1} << 23) | (first + i)) << 40) >> octave;
+            const std::uint64_t number = (((std::uint64_t{1} << 23) | (first + i)) << 40) >> octave;
+            words[i] = kind == noise::gumbel ? number : side << 63 | number >> 1;
           }
-          probe.noise(static_cast<int>(kind), words.data(), values.data(), chunk);
-          bool finite = true;
-          for (const float x : values) {
-            finite = finite && std::isfinite(x) && (kind != noise::exponential || x > 0);
-          }
-          found.expect(finite, [&] { return std::string(probe.arch) + ", " + name(kind); });
-          for (std::size_t i = first / chunk % 97; i < chunk; i += 97) {
-            const double error = noise_error(kind, values[i], noise_value<float>(kind, words[i]));
-            worst = std::max(worst, error);
-            found.expect(error <= noise_bound, [&] {
-              return std::string(probe.arch) + ", " + name(kind) + " of " + std::to_string(words[i]) + " is off by " +
-                     std::to_string(error);
-            });
-          }
+          search.look_at(words, 97);
         }
       }
     }
+    search.report();
   }
-  WARN("largest error: " << worst << " units");
-  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEST_CASE("noise, double: many random words", "[noise][accuracy][.exhaustive]") {
+  for (const noise kind : noises) {
+    noise_search<double> search(kind);
+    generator random(41);
+    std::vector<std::uint64_t> words(std::size_t{1} << 16);
+    for (int round = 0; round < 200; ++round) {
+      for (std::uint64_t& w : words) {
+        w = random.next() >> (round % 2 == 0 ? 0 : random.below(64)); // as many of each size
+      }
+      search.look_at(words, 1);
+    }
+    search.report();
+  }
 }
 
 TEMPLATE_LIST_TEST_CASE("noise v1: frozen", "[noise][unit]", subjects) {

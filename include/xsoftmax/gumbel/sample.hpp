@@ -206,8 +206,8 @@ XSOFTMAX_INLINE void checked_draws(const char* function, const noise_key& key, I
 /// candidates tie but for a rounding may differ. Special values as for sample: npos everywhere where there is nothing
 /// to draw, at T = 0 the lowest index of the maximum everywhere.
 ///
-/// Cost: no allocation; z is read once for the log-sum-exp of each of up to 4096 blocks of 512 elements or more, then
-/// each draw reads those numbers and one block.
+/// Cost: no allocation; z is read for its maximum and for the log-sum-exp of each of up to 4096 blocks of 512 elements
+/// or more, then each draw reads those numbers and one block.
 /// Throws std::invalid_argument as sample does, with rows for the draws.
 template <class Arch = default_arch, class In, class Indices>
 XSOFTMAX_INLINE void sample_many(const noise_key& key, In&& z, Indices&& indices,

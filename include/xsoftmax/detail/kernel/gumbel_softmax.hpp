@@ -12,14 +12,6 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// body(first, last) for the blocks of a row of n.
-template <class T, class Body>
-XSOFTMAX_INLINE void for_each_block(std::size_t n, Body&& body) {
-  for (std::size_t first = 0; first < n; first += block_size<T>) {
-    body(first, n - first > block_size<T> ? first + block_size<T> : n);
-  }
-}
-
 /// The logits of one row, perturbed, as often as they are asked for.
 template <class A, class T>
 class perturbed_row {
@@ -30,7 +22,7 @@ public:
   /// body(first, last) after each block: its perturbed logits are at target(first).
   template <class Target, class Body>
   XSOFTMAX_INLINE void for_each(Target&& target, Body&& body) {
-    for_each_block<T>(n_, [&](std::size_t first, std::size_t last) {
+    for_each_piece<T>(z_, 0, n_, [&](std::size_t first, std::size_t last) {
       T* const x = target(first);
       perturb<A, T>(noise_, index_, z_.template block<A>(first, last, z_room_).data, x, first, last, largest_);
       body(first, last);
@@ -121,7 +113,7 @@ private:
     const T elsewhere = place == npos ? static_cast<T>(__builtin_nanf("")) : T{0};
     const any_row<T, void> y = row_of<T>(task.y, 0);
     block_buffer<T> room;
-    for_each_block<T>(task.cols, [&](std::size_t first, std::size_t last) {
+    for_each_piece<T>(y, 0, task.cols, [&](std::size_t first, std::size_t last) {
       T* const target = y.target(first, room).data;
       for (std::size_t i = first; i < last; ++i) {
         target[i - first] = i == place ? T{1} : elsewhere;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../support/catch.hpp"
@@ -95,8 +97,16 @@ TEMPLATE_LIST_TEST_CASE("executor: a long row is cut, and its bits stay", "[exec
         xs::log_softmax_backward<Arch>(run, lp, gradient, shared, {.temperature = temperature});
         same(dz, shared, "log_softmax_backward");
 
+        const std::size_t bodies_of_others = std::exchange(most_bodies, 0);
+        std::size_t drawn = 0;
+        xs::sample<Arch>(run, {.seed = turn, .index = turn % 100}, xs::matrix_view<const T>(z.data(), 1, n),
+                         std::span(&drawn, 1), {.temperature = temperature});
+        found.expect(drawn == xs::sample<Arch>({.seed = turn, .index = turn % 100}, z, {.temperature = temperature}) &&
+                         most_bodies == (n + 32767) / 32768,
+                     [&] { return std::string("sample, ") + executor.name; });
+
         if (temperature != 0) {
-          found.expect(most_bodies == (n + 32767) / 32768, [] { return "the row was not cut"; });
+          found.expect(bodies_of_others == (n + 32767) / 32768, [] { return "the row was not cut"; });
           const xs::matrix_view<const T> row(z.data(), 1, n);
           const std::vector<T> serial = {xs::log_sum_exp<Arch>(z, {.temperature = temperature, .sink = options.sink})};
           std::vector<T> value(1);

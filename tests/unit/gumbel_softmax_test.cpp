@@ -28,7 +28,47 @@ namespace {
 template <class T>
 constexpr T inf = std::numeric_limits<T>::infinity();
 
-/// What gumbel_softmax must give.
+/// The two functions, and what they make of perturbed logits.
+struct probabilities_form {
+  static constexpr const char* name = "gumbel_softmax";
+  static constexpr double one = 1;
+  static constexpr double zero = 0;
+
+  template <class Arch>
+  static auto call(auto&&... arguments) {
+    return xs::gumbel_softmax<Arch>(arguments...);
+  }
+
+  template <class Arch, class T>
+  static void of_perturbed(const std::vector<T>& x, std::vector<T>& y, double temperature) {
+    xs::softmax<Arch>(x, y, {.temperature = temperature});
+  }
+};
+
+struct logarithms_form {
+  static constexpr const char* name = "log_gumbel_softmax";
+  static constexpr double one = 0;
+  static constexpr double zero = -std::numeric_limits<double>::infinity();
+
+  template <class Arch>
+  static auto call(auto&&... arguments) {
+    return xs::log_gumbel_softmax<Arch>(arguments...);
+  }
+
+  template <class Arch, class T>
+  static void of_perturbed(const std::vector<T>& x, std::vector<T>& y, double temperature) {
+    xs::log_softmax<Arch>(x, y, {.temperature = temperature});
+  }
+};
+
+/// test(form) for both.
+template <class Test>
+void for_both_forms(const Test& test) {
+  test(probabilities_form{});
+  test(logarithms_form{});
+}
+
+/// What they must give.
 template <class T>
 struct expected {
   std::vector<T> perturbed;
@@ -36,7 +76,7 @@ struct expected {
   std::size_t index;
 };
 
-template <class Arch, class T>
+template <class Arch, class Form, class T>
 expected<T> expected_of(const std::vector<T>& z, const xs::noise_key& key, const xs::gumbel_softmax_options& options) {
   const std::vector<T> g = noise_row<Arch, T>(noise::gumbel, key, z.size());
   expected<T> e{z, std::vector<T>(z.size()), drawn(z, g, 1.0)};
@@ -44,10 +84,11 @@ expected<T> expected_of(const std::vector<T>& z, const xs::noise_key& key, const
     e.perturbed[i] += g[i];
   }
   if (!options.hard && options.temperature != 0) {
-    xs::softmax<Arch>(e.perturbed, e.y, {.temperature = options.temperature});
+    Form::template of_perturbed<Arch>(e.perturbed, e.y, options.temperature);
   } else {
     for (std::size_t i = 0; i < z.size(); ++i) {
-      e.y[i] = e.index == xs::npos ? std::numeric_limits<T>::quiet_NaN() : T(i == e.index);
+      e.y[i] = e.index == xs::npos ? std::numeric_limits<T>::quiet_NaN()
+                                   : static_cast<T>(i == e.index ? Form::one : Form::zero);
     }
   }
   return e;
@@ -73,18 +114,18 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: softmax of the perturbed logits, and th
     return;
   }
   findings found;
-  const auto check = [&](const std::vector<T>& z, const xs::noise_key& key, const xs::gumbel_softmax_options& options,
-                         const std::string& what) {
-    const expected<T> e = expected_of<Arch>(z, key, options);
+  const auto check_form = [&]<class Form>(Form, const std::vector<T>& z, const xs::noise_key& key,
+                                          const xs::gumbel_softmax_options& options, const std::string& what) {
+    const expected<T> e = expected_of<Arch, Form>(z, key, options);
     std::vector<T> y(z.size());
-    const std::size_t index = xs::gumbel_softmax<Arch>(key, z, y, options);
+    const std::size_t index = Form::template call<Arch>(key, z, y, options);
     std::vector<T> in_place = z;
-    const std::size_t again = xs::gumbel_softmax<Arch>(key, in_place, in_place, options);
+    const std::size_t again = Form::template call<Arch>(key, in_place, in_place, options);
     const std::size_t n = z.size();
     found.expect(index == e.index && again == e.index && first_difference(e.y.data(), y.data(), n) == n &&
                      first_difference(e.y.data(), in_place.data(), n) == n,
                  [&] {
-                   return std::string(Arch::name) + ", " + scalar_name<T>() + ", " + what +
+                   return std::string(Form::name) + ", " + Arch::name + ", " + scalar_name<T>() + ", " + what +
                           ", n = " + std::to_string(n) + ", T = " + exact_text(options.temperature) +
                           (options.hard ? ", hard" : "");
                  });
@@ -92,13 +133,17 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: softmax of the perturbed logits, and th
       found.expect(xs::sample<Arch>(key, z) == index, [&] { return "sample differs: " + what; });
     }
   };
+  const auto check = [&](const auto&... arguments) {
+    for_both_forms([&](auto form) { check_form(form, arguments...); });
+  };
   for (const row_kind kind : row_kinds) {
     for (const std::size_t n : {0u, 1u, 2u, 7u, 16u, 31u, 63u, 64u, 65u, 129u, 300u, 2100u, 5000u}) {
       const std::vector<T> z = make_row<T>(kind, n, n);
       for (const double temperature : {1.0, 0.5, 3.0, 1e-6, 1e-300, 1e300, 0.0}) {
-        check(z, {.seed = n, .index = n % 5}, {.temperature = temperature}, name(kind));
+        check(z, xs::noise_key{.seed = n, .index = n % 5}, xs::gumbel_softmax_options{.temperature = temperature},
+              name(kind));
       }
-      check(z, {.seed = n}, {.temperature = 0.5, .hard = true}, name(kind));
+      check(z, xs::noise_key{.seed = n}, xs::gumbel_softmax_options{.temperature = 0.5, .hard = true}, name(kind));
     }
   }
   for (const std::size_t n : {1u, 5u, 70u, 3000u}) {
@@ -107,8 +152,9 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: softmax of the perturbed logits, and th
         for (const bool hard : {false, true}) {
           std::vector<T> z = make_row<T>(row_kind::masked, n, n);
           z[i] = special;
-          check(z, {.seed = i}, {.temperature = 0.7, .hard = hard}, "special value");
-          check(std::vector<T>(n, -inf<T>), {.seed = i}, {.temperature = 0.7, .hard = hard}, "only -inf");
+          const xs::gumbel_softmax_options options{.temperature = 0.7, .hard = hard};
+          check(z, xs::noise_key{.seed = i}, options, "special value");
+          check(std::vector<T>(n, -inf<T>), xs::noise_key{.seed = i}, options, "only -inf");
         }
       }
     }
@@ -140,69 +186,71 @@ TEMPLATE_LIST_TEST_CASE("gumbel_softmax: rows, layouts, halves and executors lea
     return;
   }
   findings found;
-  const xs::noise_key key{.seed = 6, .stream = 7, .row = 8, .index = 9};
-  for (const std::size_t cols : {1u, 40u, 64u, 333u, 4500u}) {
-    constexpr std::size_t rows = 7;
-    for (const xs::gumbel_softmax_options& options :
-         {xs::gumbel_softmax_options{.temperature = 0.8}, {.temperature = 1.0}, {.temperature = 0.8, .hard = true}}) {
-      std::vector<std::vector<T>> z;
-      std::vector<expected<T>> e;
-      for (std::size_t r = 0; r < rows; ++r) {
-        z.push_back(make_row<T>(row_kinds[r], cols, r));
-        xs::noise_key of_row = key;
-        of_row.row += r;
-        e.push_back(expected_of<Arch>(z[r], of_row, options));
-      }
-      const auto compare = [&](const std::string& what, const auto& value, const std::vector<std::size_t>& indices) {
+  for_both_forms([&]<class Form>(Form) {
+    const xs::noise_key key{.seed = 6, .stream = 7, .row = 8, .index = 9};
+    for (const std::size_t cols : {1u, 40u, 64u, 333u, 4500u}) {
+      constexpr std::size_t rows = 7;
+      for (const xs::gumbel_softmax_options& options :
+           {xs::gumbel_softmax_options{.temperature = 0.8}, {.temperature = 1.0}, {.temperature = 0.8, .hard = true}}) {
+        std::vector<std::vector<T>> z;
+        std::vector<expected<T>> e;
         for (std::size_t r = 0; r < rows; ++r) {
-          std::size_t same = 0;
-          for (std::size_t c = 0; c < cols; ++c) {
-            same += value(r, c, e[r].y[c]) ? 1 : 0;
-          }
-          found.expect(same == cols && indices[r] == e[r].index, [&] {
-            return std::string(Arch::name) + ", " + what + ", " + std::to_string(cols) + " columns, row " +
-                   std::to_string(r) + (options.hard ? ", hard" : "");
-          });
+          z.push_back(make_row<T>(row_kinds[r], cols, r));
+          xs::noise_key of_row = key;
+          of_row.row += r;
+          e.push_back(expected_of<Arch, Form>(z[r], of_row, options));
         }
-      };
-      const auto equal = [](T a, T b) { return bits(a) == bits(b) || (std::isnan(a) && std::isnan(b)); };
-      for (const layout& l : layouts_of(rows, cols)) {
-        laid_out<T> in(rows, cols, l, 3);
-        laid_out<T> out(rows, cols, l, 3);
-        for (std::size_t r = 0; r < rows; ++r) {
-          for (std::size_t c = 0; c < cols; ++c) {
-            in.at(r, c) = z[r][c];
+        const auto compare = [&](const std::string& what, const auto& value, const std::vector<std::size_t>& indices) {
+          for (std::size_t r = 0; r < rows; ++r) {
+            std::size_t same = 0;
+            for (std::size_t c = 0; c < cols; ++c) {
+              same += value(r, c, e[r].y[c]) ? 1 : 0;
+            }
+            found.expect(same == cols && indices[r] == e[r].index, [&] {
+              return std::string(Form::name) + ", " + Arch::name + ", " + what + ", " + std::to_string(cols) +
+                     " columns, row " + std::to_string(r) + (options.hard ? ", hard" : "");
+            });
           }
-        }
-        std::vector<std::size_t> indices(rows);
-        xs::gumbel_softmax<Arch>(key, in.view(), out.view(), indices, options);
-        compare(
-            l.what, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
-        for (const named_executor& x : every_executor()) {
-          xs::gumbel_softmax<Arch>(x.run, key, in.view(), out.view(), indices, options);
+        };
+        const auto equal = [](T a, T b) { return bits(a) == bits(b) || (std::isnan(a) && std::isnan(b)); };
+        for (const layout& l : layouts_of(rows, cols)) {
+          laid_out<T> in(rows, cols, l, 3);
+          laid_out<T> out(rows, cols, l, 3);
+          for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t c = 0; c < cols; ++c) {
+              in.at(r, c) = z[r][c];
+            }
+          }
+          std::vector<std::size_t> indices(rows);
+          Form::template call<Arch>(key, in.view(), out.view(), indices, options);
           compare(
-              x.name, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
+              l.what, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
+          for (const named_executor& x : every_executor()) {
+            Form::template call<Arch>(x.run, key, in.view(), out.view(), indices, options);
+            compare(
+                x.name, [&](std::size_t r, std::size_t c, T y) { return equal(out.at(r, c), y); }, indices);
+          }
+          found.expect(out.untouched_between(), [&] { return std::string("wrote beside the rows: ") + l.what; });
         }
-        found.expect(out.untouched_between(), [&] { return std::string("wrote beside the rows: ") + l.what; });
-      }
-      if constexpr (std::is_same_v<T, float>) {
-        std::vector<float> in;
-        for (const std::vector<float>& row : z) {
-          in.insert(in.end(), row.begin(), row.end());
+        if constexpr (std::is_same_v<T, float>) {
+          std::vector<float> in;
+          for (const std::vector<float>& row : z) {
+            in.insert(in.end(), row.begin(), row.end());
+          }
+          std::vector<xs::float16> out(rows * cols);
+          std::vector<std::size_t> indices(rows);
+          Form::template call<Arch>(key, xs::matrix_view<const float>(in.data(), rows, cols),
+                                    xs::matrix_view<xs::float16>(out.data(), rows, cols), indices, options);
+          compare(
+              "float16",
+              [&](std::size_t r, std::size_t c, float y) {
+                return equal(static_cast<float>(out[r * cols + c]), static_cast<float>(xs::float16(y)));
+              },
+              indices);
         }
-        std::vector<xs::float16> out(rows * cols);
-        std::vector<std::size_t> indices(rows);
-        xs::gumbel_softmax<Arch>(key, xs::matrix_view<const float>(in.data(), rows, cols),
-                                 xs::matrix_view<xs::float16>(out.data(), rows, cols), indices, options);
-        compare(
-            "float16",
-            [&](std::size_t r, std::size_t c, float y) {
-              return equal(static_cast<float>(out[r * cols + c]), static_cast<float>(xs::float16(y)));
-            },
-            indices);
       }
     }
-  }
+  });
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/gumbel_softmax.hpp>
+#include <xsoftmax/detail/kernel/log_gumbel_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>

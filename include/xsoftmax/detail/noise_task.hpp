@@ -57,6 +57,7 @@ struct sample_task {
   std::size_t cols;
   double temperature;
   index_row indices;
+  T* winner = nullptr; ///< for one row: the largest perturbed logit, -inf where there is none, NaN if z has NaN or +inf
 };
 
 /// The same from what top-k, top-p and min-p leave. The temperature is not 0.
@@ -104,6 +105,10 @@ struct gumbel_softmax_task {
   index_row indices;
   bool hard;
 };
+
+/// The logarithm of the same; of the soft y wherever the temperature is not 0.
+template <class T>
+struct log_gumbel_softmax_task : gumbel_softmax_task<T> {};
 
 /// For each row r of z: the gradient of its soft gumbel_softmax with respect to z_r, from the gradient dy_r.
 template <class T>

@@ -17,8 +17,9 @@ struct gumbel_softmax_options {
 namespace detail {
 
 /// Rows [first, first + count) of the task.
-template <class T>
-gumbel_softmax_task<T> rows_of(gumbel_softmax_task<T> task, std::size_t first, std::size_t count) {
+template <class T, template <class> class Task>
+requires std::is_base_of_v<gumbel_softmax_task<T>, Task<T>> Task<T> rows_of(Task<T> task, std::size_t first,
+                                                                            std::size_t count) {
   task.key.row += first;
   task.z = rows_from<T>(task.z, first);
   task.y = rows_from<T>(task.y, first);
@@ -37,13 +38,12 @@ gumbel_softmax_backward_task<T> rows_of(gumbel_softmax_backward_task<T> task, st
   return task;
 }
 
-/// Checks the arguments of gumbel_softmax and hands launch(task, output) what is to be done. indices(rows, out): where
-/// the indices go, or false.
+/// Checks the arguments of gumbel_softmax or log_gumbel_softmax and hands launch(task, output) what is to be done.
+/// indices(rows, out): where the indices go, or false.
 template <class In, class Out, class Indices, class Launch>
-XSOFTMAX_INLINE void checked_gumbel_softmax(const noise_key& key, In&& z, Out&& y,
+XSOFTMAX_INLINE void checked_gumbel_softmax(const char* function, const noise_key& key, In&& z, Out&& y,
                                             const gumbel_softmax_options& options, Indices&& indices, Launch&& launch) {
   check_types<In, Out>();
-  const char* const function = "gumbel_softmax";
   const auto& held = evaluated(z);
   const auto in = input_matrix(held);
   const auto out = output_matrix(y);
@@ -65,6 +65,39 @@ XSOFTMAX_INLINE void checked_gumbel_softmax(const noise_key& key, In&& z, Out&& 
           .hard = options.hard,
       },
       out);
+}
+
+/// The same for one row, whose index is returned: launch(task).
+template <class In, class Out, class Launch>
+XSOFTMAX_INLINE std::size_t perturb_row(const char* function, const noise_key& key, In&& z, Out&& y,
+                                        const gumbel_softmax_options& options, Launch&& launch) {
+  static_assert(is_vector<view_of<std::remove_reference_t<In>>>,
+                "xsoftmax: gumbel_softmax of a matrix needs indices; only that of a row is returned");
+  std::size_t index = npos;
+  checked_gumbel_softmax(
+      function, key, std::forward<In>(z), std::forward<Out>(y), options,
+      [&](std::size_t, index_row& out) XSOFTMAX_LAMBDA {
+        out = {&index, 1};
+        return true;
+      },
+      [&](const auto& task, const auto&) XSOFTMAX_LAMBDA { launch(task); });
+  return index;
+}
+
+/// The same for rows, whose indices are written.
+template <class In, class Out, class Indices, class Launch>
+XSOFTMAX_INLINE void perturb_rows(const char* function, const noise_key& key, In&& z, Out&& y, Indices&& indices,
+                                  const gumbel_softmax_options& options, Launch&& launch) {
+  checked_gumbel_softmax(
+      function, key, std::forward<In>(z), std::forward<Out>(y), options,
+      [&](std::size_t rows, index_row& out)
+          XSOFTMAX_LAMBDA { return checked_indices(function, std::forward<Indices>(indices), rows, out); },
+      launch);
+}
+
+template <class T>
+XSOFTMAX_INLINE log_gumbel_softmax_task<T> in_logarithms(const gumbel_softmax_task<T>& task) {
+  return {task};
 }
 
 /// Checks the arguments of the backward from the key and hands launch(task, output) what is to be done.
@@ -123,17 +156,8 @@ inline constexpr backward_names gumbel_softmax_backward_names{"gumbel_softmax_ba
 template <class Arch = default_arch, class In, class Out>
 XSOFTMAX_INLINE std::size_t gumbel_softmax(const noise_key& key, In&& z, Out&& y,
                                            const gumbel_softmax_options& options = {}) {
-  static_assert(detail::is_vector<detail::view_of<std::remove_reference_t<In>>>,
-                "xsoftmax: gumbel_softmax of a matrix needs indices; only that of a row is returned");
-  std::size_t index = npos;
-  detail::checked_gumbel_softmax(
-      key, std::forward<In>(z), std::forward<Out>(y), options,
-      [&](std::size_t, detail::index_row& out) XSOFTMAX_LAMBDA {
-        out = {&index, 1};
-        return true;
-      },
-      [](const auto& task, const auto&) XSOFTMAX_LAMBDA { detail::call::gumbel_softmax(Arch{}, task); });
-  return index;
+  return detail::perturb_row("gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y), options,
+                             [](const auto& task) XSOFTMAX_LAMBDA { detail::call::gumbel_softmax(Arch{}, task); });
 }
 
 /// The same for each row of a matrix (matrix_view): row r uses key.row + r. indices is a row of z.rows() std::size_t.
@@ -142,11 +166,8 @@ template <class Arch = default_arch, class In, class Out, class Indices>
 requires(!std::is_same_v<std::remove_cvref_t<Indices>, gumbel_softmax_options>) XSOFTMAX_INLINE
     void gumbel_softmax(const noise_key& key, In&& z, Out&& y, Indices&& indices,
                         const gumbel_softmax_options& options = {}) {
-  detail::checked_gumbel_softmax(
-      key, std::forward<In>(z), std::forward<Out>(y), options,
-      [&](std::size_t rows, detail::index_row& out) XSOFTMAX_LAMBDA {
-        return detail::checked_indices("gumbel_softmax", std::forward<Indices>(indices), rows, out);
-      },
+  detail::perturb_rows(
+      "gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y), std::forward<Indices>(indices), options,
       [](const auto& task, const auto&) XSOFTMAX_LAMBDA { detail::call::gumbel_softmax(Arch{}, task); });
 }
 
@@ -154,15 +175,55 @@ requires(!std::is_same_v<std::remove_cvref_t<Indices>, gumbel_softmax_options>) 
 template <class Arch = default_arch, detail::executor Executor, class In, class Out, class Indices>
 void gumbel_softmax(Executor&& executor, const noise_key& key, In&& z, Out&& y, Indices&& indices,
                     const gumbel_softmax_options& options = {}) {
-  detail::checked_gumbel_softmax(
-      key, std::forward<In>(z), std::forward<Out>(y), options,
-      [&](std::size_t rows, detail::index_row& out) {
-        return detail::checked_indices("gumbel_softmax", std::forward<Indices>(indices), rows, out);
-      },
-      [&](const auto& task, const auto& out) {
-        detail::run_rows<Arch>(executor, out, task,
-                               [](const auto& part) { detail::call::gumbel_softmax(Arch{}, part); });
-      });
+  detail::perturb_rows("gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y), std::forward<Indices>(indices),
+                       options, [&](const auto& task, const auto& out) {
+                         detail::run_rows<Arch>(executor, out, task,
+                                                [](const auto& part) { detail::call::gumbel_softmax(Arch{}, part); });
+                       });
+}
+
+/// Gumbel-Softmax in logarithms: y = log_softmax((z + g) / T), to the bit what log_softmax gives for z +
+/// gumbel_noise(key), and the index of the largest z + g: a draw of the Exp-Concrete distribution
+/// (exp_concrete_log_density), for small temperatures, where the elements of y themselves underflow. Hard, and at T =
+/// 0: 0 at the index, -inf elsewhere.
+///
+/// Special values of y are those of log_softmax, those of the index of gumbel_softmax. The gradient is that of
+/// log_softmax: log_softmax_backward(y, dy, dz, {.temperature}).
+///
+/// Cost: no allocation; noise, then log_softmax in place in y. Into halves the noise of rows longer than 2048 is drawn
+/// three times. Shapes, types, errors and everything else as for gumbel_softmax.
+///
+/// Source: C. Maddison, A. Mnih, Y. W. Teh, "The Concrete distribution" (2016).
+template <class Arch = default_arch, class In, class Out>
+XSOFTMAX_INLINE std::size_t log_gumbel_softmax(const noise_key& key, In&& z, Out&& y,
+                                               const gumbel_softmax_options& options = {}) {
+  return detail::perturb_row(
+      "log_gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y), options,
+      [](const auto& task) XSOFTMAX_LAMBDA { detail::call::log_gumbel_softmax(Arch{}, detail::in_logarithms(task)); });
+}
+
+/// The same for each row of a matrix (matrix_view): row r uses key.row + r. indices is a row of z.rows() std::size_t.
+/// Throws std::invalid_argument also if it is not.
+template <class Arch = default_arch, class In, class Out, class Indices>
+requires(!std::is_same_v<std::remove_cvref_t<Indices>, gumbel_softmax_options>) XSOFTMAX_INLINE
+    void log_gumbel_softmax(const noise_key& key, In&& z, Out&& y, Indices&& indices,
+                            const gumbel_softmax_options& options = {}) {
+  detail::perturb_rows("log_gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y),
+                       std::forward<Indices>(indices), options, [](const auto& task, const auto&) XSOFTMAX_LAMBDA {
+                         detail::call::log_gumbel_softmax(Arch{}, detail::in_logarithms(task));
+                       });
+}
+
+/// The same with the rows shared out by an executor, as softmax does.
+template <class Arch = default_arch, detail::executor Executor, class In, class Out, class Indices>
+void log_gumbel_softmax(Executor&& executor, const noise_key& key, In&& z, Out&& y, Indices&& indices,
+                        const gumbel_softmax_options& options = {}) {
+  detail::perturb_rows("log_gumbel_softmax", key, std::forward<In>(z), std::forward<Out>(y),
+                       std::forward<Indices>(indices), options, [&](const auto& task, const auto& out) {
+                         detail::run_rows<Arch>(executor, out, detail::in_logarithms(task), [](const auto& part) {
+                           detail::call::log_gumbel_softmax(Arch{}, part);
+                         });
+                       });
 }
 
 /// Gradient of the soft gumbel_softmax with respect to the logits: dz_i = y_i (dy_i - S) / T with S = sum_k y_k dy_k,

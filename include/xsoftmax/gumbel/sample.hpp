@@ -43,6 +43,36 @@ requires std::is_base_of_v<sample_task<T>, Task<T>> Task<T> rows_of(Task<T> task
   return task;
 }
 
+/// One long row in parts: the largest of the largest, of equal ones the first.
+template <class Arch, class Run, class T, class Kernel>
+bool run_long_row(const Run& run, const sample_task<T>& row, const part_split& split, const Kernel& kernel) {
+  std::size_t place[part_split::most];
+  T value[part_split::most];
+  run([&](std::size_t part) {
+    sample_task<T> task = row;
+    task.key.index += split.first(part);
+    task.z = elements_from<T>(row.z, 0, split.first(part));
+    task.cols = split.count(part);
+    task.indices = {&place[part], 1};
+    task.winner = &value[part];
+    kernel(task);
+  });
+  std::size_t winner = npos;
+  T largest = -__builtin_inff();
+  for (std::size_t part = 0; part < split.parts; ++part) {
+    if (value[part] != value[part]) {
+      winner = npos;
+      break;
+    }
+    if (value[part] > largest) {
+      largest = value[part];
+      winner = split.first(part) + place[part];
+    }
+  }
+  row.indices.set(0, winner);
+  return true;
+}
+
 /// Checks the arguments and hands launch(task, input) what is to be done.
 template <class T, class In, class Launch>
 XSOFTMAX_INLINE void checked_sample(const noise_key& key, const matrix_view<const In>& in, index_row indices,
@@ -170,7 +200,8 @@ requires(!std::is_same_v<std::remove_cvref_t<Indices>, sample_options>) XSOFTMAX
                                      XSOFTMAX_LAMBDA { detail::launch_sample<Arch>(task); });
 }
 
-/// The same with the rows shared out by an executor, as softmax does.
+/// The same with the rows, and a long row in parts where nothing is truncated, shared out by an executor, as softmax
+/// does.
 template <class Arch = default_arch, detail::executor Executor, class In, class Indices>
 void sample(Executor&& executor, const noise_key& key, In&& z, Indices&& indices, const sample_options& options = {}) {
   detail::checked_sample_of_rows(

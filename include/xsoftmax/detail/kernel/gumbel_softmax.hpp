@@ -63,63 +63,78 @@ private:
   block_buffer<T> x_room_;
 };
 
+/// The index of a hard row, `one` there and `zero` elsewhere; NaN where there is none.
+template <class A, class T>
+__attribute__((noinline)) void write_one(const gumbel_softmax_task<T>& task, T one, T zero) {
+  sample<A, T>::run(sample_task<T>{
+      .key = task.key, .z = task.z, .rows = 1, .cols = task.cols, .temperature = 1.0, .indices = task.indices});
+  const std::size_t place = *task.indices.data;
+  const T elsewhere = place == npos ? static_cast<T>(__builtin_nanf("")) : zero;
+  const any_row<T, void> y = row_of<T>(task.y, 0);
+  block_buffer<T> room;
+  for_each_piece<T>(y, 0, task.cols, [&](std::size_t first, std::size_t last) {
+    T* const target = y.target(first, room).data;
+    for (std::size_t i = first; i < last; ++i) {
+      target[i - first] = i == place ? one : elsewhere;
+    }
+    y.template commit<A>(first, last, room);
+  });
+}
+
+/// The rows of a task with their keys: soft(row), or where it is hard `one` at the index and `zero` elsewhere.
+template <class A, class T, class Soft>
+XSOFTMAX_INLINE void for_each_perturbed(const gumbel_softmax_task<T>& task, T one, T zero, Soft&& soft) {
+  for (std::size_t r = 0; r < task.rows; ++r) {
+    gumbel_softmax_task<T> row = task;
+    row.key.row += r;
+    row.z = rows_from<T>(task.z, r);
+    row.y = rows_from<T>(task.y, r);
+    row.indices = task.indices.from(r);
+    if (task.hard || task.temperature == 0) {
+      write_one<A, T>(row, one, zero);
+    } else {
+      soft(row);
+    }
+  }
+}
+
+/// One row: whole(perturbed) takes all perturbed logits to y, and may find them there; by_blocks(row) does where they
+/// have no place.
+template <class A, class T, class Whole, class ByBlocks>
+XSOFTMAX_INLINE void transform_perturbed(const gumbel_softmax_task<T>& task, Whole&& whole, ByBlocks&& by_blocks) {
+  perturbed_row<A, T> row(task.key, task.z, task.cols);
+  if (task.cols <= block_size<T>) {
+    // From one place to another softmax is faster than in place.
+    row.for_each([&](T* x, std::size_t, std::size_t) { whole(source_at(x)); });
+  } else if (task.y.format == storage_format::native) {
+    const any_row<T, void> y = row_of<T>(task.y, 0);
+    block_buffer<T> room;
+    row.for_each([&](std::size_t first) { return y.target(first, room).data; },
+                 [&](std::size_t first, std::size_t last) { y.template commit<A>(first, last, room); });
+    whole(source{task.y.data, task.y.row_stride, task.y.col_stride, task.y.format});
+  } else {
+    by_blocks(row);
+  }
+  task.indices.set(0, row.place());
+}
+
 template <class A, class T>
 struct gumbel_softmax {
   static void run(const gumbel_softmax_task<T>& task) noexcept {
-    for (std::size_t r = 0; r < task.rows; ++r) {
-      gumbel_softmax_task<T> row = task;
-      row.key.row += r;
-      row.z = rows_from<T>(task.z, r);
-      row.y = rows_from<T>(task.y, r);
-      row.indices = task.indices.from(r);
-      if (task.hard || task.temperature == 0) {
-        one_hot(row);
-      } else {
-        soft(row);
-      }
-    }
+    for_each_perturbed<A, T>(task, T{1}, T{0}, [](const gumbel_softmax_task<T>& row) { soft(row); });
   }
 
 private:
   static __attribute__((noinline)) void soft(const gumbel_softmax_task<T>& task) noexcept {
-    perturbed_row<A, T> row(task.key, task.z, task.cols);
-    if (task.cols <= block_size<T>) {
-      // From one place to another softmax is faster than in place.
-      row.for_each([&](T* x, std::size_t, std::size_t) {
-        softmax<A, T>::run(softmax_of_row<T>(source_at(x), task.y, task.cols, task.temperature));
-      });
-    } else if (task.y.format == storage_format::native) {
-      const any_row<T, void> y = row_of<T>(task.y, 0);
-      block_buffer<T> room;
-      row.for_each([&](std::size_t first) { return y.target(first, room).data; },
-                   [&](std::size_t first, std::size_t last) { y.template commit<A>(first, last, room); });
-      const source perturbed{task.y.data, task.y.row_stride, task.y.col_stride, task.y.format};
-      softmax<A, T>::run(softmax_of_row<T>(perturbed, task.y, task.cols, task.temperature));
-    } else {
-      log_sum_exp_summary whole = row.summary(task.temperature);
-      row.for_each([&](T* x, std::size_t first, std::size_t last) {
-        softmax<A, T>::run(softmax_of_row<T>(source_at(x), elements_from<T>(task.y, 0, first), last - first,
-                                             task.temperature, &whole));
-      });
-    }
-    task.indices.set(0, row.place());
-  }
-
-  /// 1 at the largest and 0 elsewhere, or what softmax makes of a row without one.
-  static __attribute__((noinline)) void one_hot(const gumbel_softmax_task<T>& task) noexcept {
-    sample<A, T>::run(sample_task<T>{
-        .key = task.key, .z = task.z, .rows = 1, .cols = task.cols, .temperature = 1.0, .indices = task.indices});
-    const std::size_t place = *task.indices.data;
-    const T elsewhere = place == npos ? static_cast<T>(__builtin_nanf("")) : T{0};
-    const any_row<T, void> y = row_of<T>(task.y, 0);
-    block_buffer<T> room;
-    for_each_piece<T>(y, 0, task.cols, [&](std::size_t first, std::size_t last) {
-      T* const target = y.target(first, room).data;
-      for (std::size_t i = first; i < last; ++i) {
-        target[i - first] = i == place ? T{1} : elsewhere;
-      }
-      y.template commit<A>(first, last, room);
-    });
+    transform_perturbed<A, T>(
+        task, [&](const source& x) { softmax<A, T>::run(softmax_of_row<T>(x, task.y, task.cols, task.temperature)); },
+        [&](perturbed_row<A, T>& row) {
+          log_sum_exp_summary whole = row.summary(task.temperature);
+          row.for_each([&](T* x, std::size_t first, std::size_t last) {
+            softmax<A, T>::run(softmax_of_row<T>(source_at(x), elements_from<T>(task.y, 0, first), last - first,
+                                                 task.temperature, &whole));
+          });
+        });
   }
 };
 

@@ -36,6 +36,9 @@ public:
 
   XSOFTMAX_INLINE void found_irregular() { irregular_ = true; }
 
+  /// Was a NaN or +inf seen?
+  XSOFTMAX_INLINE bool irregular() const { return irregular_; }
+
   /// The elements of x, which begin at place `first`.
   XSOFTMAX_INLINE void look_at(const T* x, std::size_t count, std::size_t first) {
     std::size_t i = 0;
@@ -119,7 +122,15 @@ public:
   largest_element(const largest_element&) = delete;
   largest_element& operator=(const largest_element&) = delete;
 
-  XSOFTMAX_INLINE std::size_t place() const { return this->count() == 0 ? npos : element_.place; }
+  XSOFTMAX_INLINE std::size_t place() const { return result().place; }
+
+  /// Where there is none: -inf, or NaN where a NaN or +inf was seen, at npos.
+  XSOFTMAX_INLINE placed<T> result() const {
+    if (this->count() != 0) {
+      return element_;
+    }
+    return {this->irregular() ? static_cast<T>(__builtin_nanf("")) : -__builtin_inff(), npos};
+  }
 
 private:
   placed<T> element_;

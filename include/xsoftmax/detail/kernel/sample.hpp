@@ -241,15 +241,11 @@ __attribute__((noinline)) void find_largest(const perturbation<A, T>& perturbed,
 /// The largest logit and its place; npos where there is none, or a NaN or +inf.
 template <class A, class T>
 __attribute__((noinline)) placed<T> maximum_of_row(const any_row<T, const void>& z, std::size_t n) {
-  placed<T> top{-__builtin_inff(), npos};
-  largest_elements<A, T> largest(&top, 1);
+  largest_element<A, T> largest;
   for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     largest.look_at(x, last - first, first);
   });
-  if (largest.count() == 0) {
-    top.place = npos;
-  }
-  return top;
+  return largest.result();
 }
 
 template <class A, class T>
@@ -257,7 +253,7 @@ struct sample {
   static void run(const sample_task<T>& task) noexcept {
     if (task.temperature == 0) {
       for (std::size_t r = 0; r < task.rows; ++r) {
-        task.indices.set(r, maximum_of_row<A, T>(row_of<T>(task.z, r), task.cols).place);
+        set(task, r, maximum_of_row<A, T>(row_of<T>(task.z, r), task.cols));
       }
       return;
     }
@@ -266,7 +262,15 @@ struct sample {
     for (std::size_t r = 0; r < task.rows; ++r, ++key.row) {
       largest_element<A, T> largest;
       find_largest<A, T>(perturbed, key, row_of<T>(task.z, r), 0, task.cols, largest);
-      task.indices.set(r, largest.place());
+      set(task, r, largest.result());
+    }
+  }
+
+private:
+  static XSOFTMAX_INLINE void set(const sample_task<T>& task, std::size_t row, const placed<T>& winner) {
+    task.indices.set(row, winner.place);
+    if (task.winner != nullptr) {
+      *task.winner = winner.value;
     }
   }
 };

@@ -144,9 +144,9 @@ def print_costs(results, out):
         return
     print(f"\nPromised costs, {ARCHITECTURE_NAMES[results.architectures()[-1]]}: medians in ns per element, and the "
           "ratio of the first to the second", file=out)
-    print(f"{'':<40}{'':>7}{'rows x n':>18}{'first':>9}{'second':>9}{'ratio':>8}  {'quartiles':<13} promise", file=out)
+    print(f"{'':<52}{'':>7}{'rows x n':>18}{'first':>9}{'second':>9}{'ratio':>8}  {'quartiles':<13} promise", file=out)
     for f in found:
-        print(f"{f.cost.words:<40}{f.type:>7}{f'{f.rows:,} x {f.cols:,}':>18}{f.over.median:9.3f}{f.under.median:9.3f}"
+        print(f"{f.cost.words:<52}{f.type:>7}{f'{f.rows:,} x {f.cols:,}':>18}{f.over.median:9.3f}{f.under.median:9.3f}"
               f"{f.ratio:8.2f}  {f.low:.2f} to {f.high:.2f}  {f.promise} {f.verdict}".rstrip(), file=out)
     print(costs_note(results), file=out)
 
@@ -431,7 +431,7 @@ def build_page(results):
                      f"opposite quartile. {html.escape(costs_note(results))} Times of threads are by the clock on the wall. Every "
                      "answer is checked before it is timed: columns and threads have the bits of the rows of one thread, "
                      "halves those of the float result rounded once, the other operations stay within the bounds of their "
-                     "documentation.</p>")
+                     "documentation, noise and draws, those of peers too, have their distributions.</p>")
     page.section("accuracy", "Answers",
                  "<p>Every benchmark's answer is checked before it is timed. The library's own: each probability within 4 ULP "
                  "of a reference in a wider type, each row sum within 4 half-ULP of 1, and equal bits from all algorithms, stores and "

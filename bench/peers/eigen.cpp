@@ -2,6 +2,7 @@
 // Eigen's array expressions, row by row.
 #include "../support/peer.hpp"
 #include <Eigen/Core>
+#include <limits>
 
 namespace {
 
@@ -30,11 +31,27 @@ bench::runner eigen_log_rows(const float* z, float* y, std::size_t rows, std::si
   };
 }
 
+bench::runner eigen_gumbel_noise(float* g, std::size_t n) {
+  return [=] {
+    Eigen::Map<Eigen::ArrayXf> out(g, static_cast<Eigen::Index>(n));
+    // Random() is written out first: as a part of the expression it would keep the logarithms from being vectorised.
+    out.setRandom();
+    // It is in [-1, 1] with both ends, where the noise would be infinite.
+    const float smallest = std::numeric_limits<float>::min();
+    const float largest = 1 - std::numeric_limits<float>::epsilon() / 2;
+    out = -(-(out * 0.5f + 0.5f).max(smallest).min(largest).log()).log();
+  };
+}
+
 } // namespace
 
 bench::peer bench::eigen_peer() {
   const std::string version = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                               std::to_string(EIGEN_MINOR_VERSION);
-  return {"Eigen", version + ", compiled with " XSOFTMAX_BENCH_EIGEN_FLAGS, eigen_rows<float>, eigen_rows<double>,
-          eigen_log_rows};
+  return {.name = "Eigen",
+          .version = version + ", compiled with " XSOFTMAX_BENCH_EIGEN_FLAGS,
+          .float_rows = eigen_rows<float>,
+          .double_rows = eigen_rows<double>,
+          .float_log_softmax_rows = eigen_log_rows,
+          .float_gumbel_noise = eigen_gumbel_noise};
 }

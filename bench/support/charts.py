@@ -23,6 +23,7 @@ COLOURS = {
     "oneDNN": "#7a4fb0",
     "XNNPACK": "#97711a",
     "Eigen": "#4f8f2f",
+    "libtorch": "#ee4c2c",
     "fast-math loop": "#d0569b",
     "std::exp loop": "#8a939d",
 }

@@ -324,18 +324,79 @@ int run_calls(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
-/// The largest distance of the empirical distribution of x from that of Gumbel(0, 1), times the root of the length.
-double kolmogorov_distance(const float* x, std::size_t n) {
-  std::vector<float> sorted(x, x + n);
-  std::sort(sorted.begin(), sorted.end());
-  double distance = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const double below = std::exp(-std::exp(-static_cast<double>(sorted[i])));
-    const auto rank = static_cast<double>(i);
-    const auto all = static_cast<double>(n);
-    distance = std::max({distance, below - rank / all, (rank + 1) / all - below});
+/// In words, that these values of a distribution function are not those of random numbers with that distribution; empty
+/// where they can be. A Kolmogorov distance above 3 comes once in 10^7 times.
+std::string not_distributed(std::vector<double> below, const char* what) {
+  if (std::any_of(below.begin(), below.end(), [](double x) { return std::isnan(x); })) {
+    return "this is no " + std::string(what) + ": NaN";
   }
-  return distance * std::sqrt(static_cast<double>(n));
+  std::sort(below.begin(), below.end());
+  double distance = 0;
+  const auto all = static_cast<double>(below.size());
+  for (std::size_t i = 0; i < below.size(); ++i) {
+    const auto rank = static_cast<double>(i);
+    distance = std::max({distance, below[i] - rank / all, (rank + 1) / all - below[i]});
+  }
+  distance *= std::sqrt(all);
+  return distance < 3 ? "" : "this is no " + std::string(what) + ": distance " + std::to_string(distance);
+}
+
+std::string no_gumbel_noise(const float* g, std::size_t n) {
+  std::vector<double> below(n);
+  std::transform(g, g + n, below.begin(), [](float x) { return std::exp(-std::exp(-static_cast<double>(x))); });
+  return not_distributed(std::move(below), "Gumbel noise");
+}
+
+/// An index for each row: is it one of the row's, and are all of them distributed as softmax?
+template <class T>
+std::string no_draws(const reference<T>& exact, const std::size_t* indices, std::size_t rows, std::size_t cols) {
+  std::vector<double> below(rows);
+  for (std::size_t r = 0; r < rows; ++r) {
+    if (indices[r] >= cols) {
+      return "row " + std::to_string(r) + " has no element " + std::to_string(indices[r]);
+    }
+    for (std::size_t i = 0; i < indices[r]; ++i) {
+      below[r] += static_cast<double>(exact(r, i));
+    }
+    below[r] += static_cast<double>(exact(r, indices[r])) / 2; // the middle of the step, which is small
+  }
+  return not_distributed(std::move(below), "draw from softmax");
+}
+
+/// y = softmax(z + noise): the noise of neighbours in a row differs by what has the logistic distribution.
+std::string no_gumbel_softmax(const float* z, const float* y, std::size_t rows, std::size_t cols) {
+  std::vector<double> below;
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t i = r * cols; i + 1 < (r + 1) * cols; i += 2) {
+      const double logits = static_cast<double>(z[i + 1]) - static_cast<double>(z[i]);
+      below.push_back(1 / (1 + static_cast<double>(y[i + 1]) / static_cast<double>(y[i]) * std::exp(-logits)));
+    }
+  }
+  return not_distributed(std::move(below), "Gumbel-Softmax");
+}
+
+/// What a peer has of noise, draws and the Gumbel-Softmax.
+void add_noise_of_peer(std::vector<variant>& all, const peer& other, const shape& s, const row_set<float>& data,
+                       const reference<float>& exact, float* noise, std::size_t* indices) {
+  const auto add = [&](const char* what, runner run, auto* output, std::size_t size, const auto& wrong) {
+    all.push_back({other.name + "/-/" + what + "/-", false, false, 10, std::move(run)});
+    run_once(all.back(), output, size);
+    all.back().found.failure = wrong();
+  };
+  if (other.float_gumbel_noise) {
+    add("gumbel_noise", other.float_gumbel_noise(noise, data.size()), noise, data.size(), [&] {
+      const bool finite = std::all_of(noise, noise + data.size(), [](float x) { return std::isfinite(x); });
+      return finite ? no_gumbel_noise(noise, data.size()) : "some of its noise is not finite";
+    });
+  }
+  if (other.float_sample) {
+    add("sample", other.float_sample(data.z, indices, s.rows, s.cols), indices, s.rows,
+        [&] { return no_draws(exact, indices, s.rows, s.cols); });
+  }
+  if (other.float_gumbel_softmax_rows) {
+    add("gumbel_softmax", other.float_gumbel_softmax_rows(data.z, data.p, s.rows, s.cols), data.p, data.size(),
+        [&] { return no_gumbel_softmax(data.z, data.p, s.rows, s.cols); });
+  }
 }
 
 /// Noise, draws and the Gumbel-Softmax, against what they are made of and what the standard library has.
@@ -384,12 +445,9 @@ int run_noise(const session& run, const shape& s, const row_set<float>& data) {
                               }
                             }}};
 
-  // Statistics: a Kolmogorov distance above 3 comes once in 10^7 times.
   for (const int v : {gumbel_noise, std_noise}) {
     run_once(all[v], noise.data(), size);
-    if (const double distance = kolmogorov_distance(noise.data(), size); !(distance < 3)) {
-      all[v].found.failure = "this is no Gumbel noise: distance " + std::to_string(distance);
-    }
+    all[v].found.failure = no_gumbel_noise(noise.data(), size);
   }
   // gumbel_softmax is softmax of the perturbed logits, and its index theirs; a draw with the same key is the same.
   run_once(all[gumbel_noise], noise.data(), size);
@@ -420,9 +478,14 @@ int run_noise(const session& run, const shape& s, const row_set<float>& data) {
   seed = key.seed - 1;
   all[sample].run();
   check_places(all[sample]);
+  const reference<float> exact(data.z, s.rows, s.cols);
   run_once(all[noise_and_softmax], data.p, size);
-  all[noise_and_softmax].found =
-      check(reference<float>(data.z, s.rows, s.cols), data.p, s.rows, s.cols, promised<float>());
+  all[noise_and_softmax].found = check(exact, data.p, s.rows, s.cols, promised<float>());
+  run_once(all[softmax_and_std], indices.data(), s.rows);
+  all[softmax_and_std].found.failure = no_draws(exact, indices.data(), s.rows, s.cols);
+  for (const peer& other : available_peers()) {
+    add_noise_of_peer(all, other, s, data, exact, noise.data(), indices.data());
+  }
   return time_variants(run, s, "float", data.bytes(), all);
 }
 

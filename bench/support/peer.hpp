@@ -16,12 +16,22 @@ using runner = std::function<void()>;
 template <class T>
 using preparation = std::function<runner(const T* z, T* p, std::size_t rows, std::size_t cols)>;
 
+/// Makes a runner that writes n values of Gumbel noise, other ones in each run.
+using noise_preparation = std::function<runner(float* g, std::size_t n)>;
+
+/// Makes a runner that draws an index from the softmax of each row, other ones in each run.
+using sample_preparation =
+    std::function<runner(const float* z, std::size_t* indices, std::size_t rows, std::size_t cols)>;
+
 struct peer {
-  std::string name;                            ///< as the report shows it
-  std::string version;                         ///< release and what it was built with
-  preparation<float> float_rows;               ///< empty: the peer has no float
-  preparation<double> double_rows;             ///< empty: the peer has no double
-  preparation<float> float_log_softmax_rows{}; ///< empty: the peer has no log_softmax, or it is not compared
+  std::string name;                               ///< as the report shows it
+  std::string version;                            ///< release and what it was built with
+  preparation<float> float_rows;                  ///< empty: the peer has no float
+  preparation<double> double_rows;                ///< empty: the peer has no double
+  preparation<float> float_log_softmax_rows{};    ///< empty: the peer has no log_softmax, or it is not compared
+  noise_preparation float_gumbel_noise{};         ///< so too
+  sample_preparation float_sample{};              ///< so too
+  preparation<float> float_gumbel_softmax_rows{}; ///< so too, at temperature 1
 };
 
 peer loop_peer();
@@ -29,6 +39,7 @@ peer fast_loop_peer();
 peer eigen_peer();
 peer onednn_peer();
 peer xnnpack_peer();
+peer libtorch_peer();
 
 /// The peers of this build.
 inline std::vector<peer> available_peers() {
@@ -41,6 +52,9 @@ inline std::vector<peer> available_peers() {
 #endif
 #if defined(XSOFTMAX_BENCH_XNNPACK)
   peers.push_back(xnnpack_peer());
+#endif
+#if defined(XSOFTMAX_BENCH_LIBTORCH)
+  peers.push_back(libtorch_peer());
 #endif
   return peers;
 }

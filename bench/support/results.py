@@ -227,16 +227,21 @@ COSTS = [
     Cost("threads", "one_thread", "two_threads", "one thread over two", at_least=1.8),
     *[Cost("operations", name, "softmax", f"{name} over softmax")
       for name in ("log_softmax", "log_sum_exp", "softmax_backward", "log_softmax_backward")],
-    Cost("operations", "log_softmax", "log_softmax", "log_softmax of Eigen over the library's", who="Eigen"),
+    *[Cost("operations", "log_softmax", "log_softmax", f"log_softmax of {who} over the library's", who=who)
+      for who in ("Eigen", "libtorch")],
     *[Cost("kinds", name, "plain", f"{words} over usual ones", at_most=1.3)
       for name, words in (("half_masked", "rows masked at random"), ("padded", "rows masked from the middle on"),
                           ("ascending", "ascending rows"))],
     Cost("noise", "extreme_value_distribution", "gumbel_noise", "std::extreme_value_distribution over gumbel_noise",
          at_least=15, who="std"),
+    *[Cost("noise", "gumbel_noise", "gumbel_noise", f"Gumbel noise of {who} over gumbel_noise", who=who)
+      for who in ("Eigen", "libtorch")],
     Cost("noise", "gumbel_softmax", "noise_and_softmax", "gumbel_softmax over noise and softmax", at_most=1.3),
+    Cost("noise", "gumbel_softmax", "gumbel_softmax", "Gumbel-Softmax of libtorch over gumbel_softmax", who="libtorch"),
     Cost("noise", "sample", "words_and_read", "sample over drawing words and a read pass", at_most=1.5),
     Cost("noise", "softmax_and_discrete_distribution", "sample", "softmax, std::discrete_distribution over sample",
          who="std"),
+    Cost("noise", "sample", "sample", "softmax, multinomial of libtorch over sample", who="libtorch"),
     Cost("calls", "runtime", "named", "choice at run time over a named architecture", more_ns=5),
 ]
 

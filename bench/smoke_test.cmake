@@ -40,6 +40,9 @@ if(NOT content MATCHES "threads/float/64x1000/xsoftmax/[a-z0-9]+/two_threads/" A
    NOT content MATCHES "\"two_threads\": \"left out")
   message(FATAL_ERROR "two threads were neither measured nor left out with a note")
 endif()
+if(content MATCHES "\"threads/" AND NOT content MATCHES "sample_threads/float/64x1000/xsoftmax/[a-z0-9]+/two_threads/")
+  message(FATAL_ERROR "no draws on two threads beside the softmax")
+endif()
 # Peers need not be there; those that are take part in the noise.
 if(content MATCHES "\"peer Eigen\"")
   expect_in(results.json "noise/float/4x1000/Eigen/-/gumbel_noise/-")

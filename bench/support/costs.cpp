@@ -489,6 +489,29 @@ int run_noise(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// A draw from each row, with an executor of two threads and without.
+template <class Arch>
+int run_sample_threads(const session& run, const shape& s, const row_set<float>& data, int second_core) {
+  two_threads executor(second_core);
+  const row_buffer<std::size_t> indices(s.rows), indices_of_two(s.rows);
+  const xs::matrix_view<const float> z(data.z, s.rows, s.cols);
+  const xs::vector_view<std::size_t> drawn(indices.data(), s.rows), drawn_by_two(indices_of_two.data(), s.rows);
+  std::uint64_t seed = 0, seed_of_two = 0;
+  std::vector<variant> all{
+      own<Arch>("one_thread", [=, &seed] { xs::sample<Arch>({.seed = ++seed}, z, drawn); }),
+      own<Arch>("two_threads",
+                [=, &seed_of_two, &executor] { xs::sample<Arch>(executor, {.seed = ++seed_of_two}, z, drawn_by_two); }),
+  };
+  all[0].real_time = all[1].real_time = true;
+  run_once(all[0], indices.data(), s.rows);
+  all[0].found.failure = no_draws(reference<float>(data.z, s.rows, s.cols), indices.data(), s.rows, s.cols);
+  run_once(all[1], indices_of_two.data(), s.rows);
+  if (!std::equal(indices.data(), indices.data() + s.rows, indices_of_two.data())) {
+    all[1].found.failure = "its draws differ from those of one thread";
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
 template <class Arch, class T>
 int run_on(const session& run, const shape& s, const row_set<T>& data, int second_core) {
   if (s.section == "columns") {
@@ -500,6 +523,9 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
     }
     if (s.section == "threads") {
       return second_core < 0 ? 0 : run_threads<Arch>(run, s, data, second_core);
+    }
+    if (s.section == "sample_threads") {
+      return second_core < 0 ? 0 : run_sample_threads<Arch>(run, s, data, second_core);
     }
     if (s.section == "operations") {
       return run_operations<Arch>(run, s, data);

@@ -39,20 +39,26 @@ plan make_plan(scope how_much) {
                                    {"columns", 1000, 1000},
                                    {"columns", 4096, 256},
                                    {"columns", 4096, 4096}};
-  const std::vector<shape> costs{{"halves", 1, 1000},           {"halves", 1, 100'000},  {"halves", 1, 16'000'000},
-                                 {"threads", 256, 1000},        {"threads", 1024, 1000}, {"threads", 1, 4'000'000},
-                                 {"operations", 1, 100},        {"operations", 1, 1000}, {"operations", 1, 100'000},
-                                 {"operations", 1, 16'000'000}, {"kinds", 64, 1000},     {"kinds", 1, 4096},
-                                 {"kinds", 1, 100'000},         {"calls", 1, 16},        {"noise", 256, 1000},
-                                 {"noise", 1, 131072}};
+  const std::vector<shape> costs{
+      {"halves", 1, 1000},     {"halves", 1, 100'000},    {"halves", 1, 16'000'000},     {"threads", 256, 1000},
+      {"threads", 1024, 1000}, {"threads", 1, 4'000'000}, {"sample_threads", 256, 1000}, {"sample_threads", 16, 131072},
+      {"operations", 1, 100},  {"operations", 1, 1000},   {"operations", 1, 100'000},    {"operations", 1, 16'000'000},
+      {"kinds", 64, 1000},     {"kinds", 1, 4096},        {"kinds", 1, 100'000},         {"calls", 1, 16},
+      {"noise", 256, 1000},    {"noise", 1, 131072}};
   plan p{};
   switch (how_much) {
   case scope::smoke:
     p = {lengths({1}, 10000), lengths({1}, 1000), 2, 0.0005};
     append(p.float_shapes, {vocabulary[0], short_rows[2]});
-    p.float_costs = {
-        columns[0],         costs[0],         {"threads", 64, 1000}, {"threads", 1, 200'000}, {"operations", 1, 100},
-        {"kinds", 4, 1000}, {"calls", 1, 16}, {"noise", 4, 1000}};
+    p.float_costs = {columns[0],
+                     costs[0],
+                     {"threads", 64, 1000},
+                     {"threads", 1, 200'000},
+                     {"sample_threads", 64, 1000},
+                     {"operations", 1, 100},
+                     {"kinds", 4, 1000},
+                     {"calls", 1, 16},
+                     {"noise", 4, 1000}};
     p.double_costs = {columns[0]};
     break;
   case scope::quick:

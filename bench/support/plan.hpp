@@ -19,8 +19,8 @@ enum class scope {
 
 /// One shape. All its variants are interleaved.
 struct shape {
-  /// length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls |
-  /// noise
+  /// length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
+  /// kinds | calls | noise
   std::string section;
   std::size_t rows;
   std::size_t cols;

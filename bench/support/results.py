@@ -21,7 +21,8 @@ class ReportError(Exception):
 class Key:
     """What was measured: the fields of a benchmark's name."""
 
-    # length | vocabulary | short_rows | logits; of costs columns | halves | threads | operations | kinds | calls | noise
+    # length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
+    # kinds | calls | noise
     section: str
     type: str  # float | double
     rows: int
@@ -225,6 +226,7 @@ COSTS = [
     Cost("halves", "float", "bfloat16_to_float", "float over bfloat16 to float"),
     Cost("halves", "float", "float16_to_float", "float over float16 to float"),
     Cost("threads", "one_thread", "two_threads", "one thread over two", at_least=1.8),
+    Cost("sample_threads", "one_thread", "two_threads", "sample: one thread over two"),
     *[Cost("operations", name, "softmax", f"{name} over softmax")
       for name in ("log_softmax", "log_sum_exp", "softmax_backward", "log_softmax_backward")],
     *[Cost("operations", "log_softmax", "log_softmax", f"log_softmax of {who} over the library's", who=who)

@@ -347,36 +347,40 @@ std::string no_gumbel_noise(const float* g, std::size_t n) {
   return not_distributed(std::move(below), "Gumbel noise");
 }
 
-/// An index for each row: is it one of the row's, and are all of them distributed as softmax?
-template <class T>
-std::string no_draws(const reference<T>& exact, const std::size_t* indices, std::size_t rows, std::size_t cols) {
-  std::vector<double> below(rows);
-  for (std::size_t r = 0; r < rows; ++r) {
-    if (indices[r] >= cols) {
+/// An index for each row: is it one of the row's, and are all of them distributed as softmax? Classes are put in the
+/// order of their probabilities: in that of their indices a draw that knows no logits would do as well.
+std::string no_draws(const row_set<float>& data, const reference<float>& exact, const std::size_t* indices) {
+  std::vector<double> below(data.rows);
+  for (std::size_t r = 0; r < data.rows; ++r) {
+    if (indices[r] >= data.cols) {
       return "row " + std::to_string(r) + " has no element " + std::to_string(indices[r]);
     }
-    for (std::size_t i = 0; i < indices[r]; ++i) {
-      below[r] += static_cast<double>(exact(r, i));
+    const float* const row = data.z + r * data.cols;
+    const float drawn = row[indices[r]];
+    for (std::size_t i = 0; i < data.cols; ++i) {
+      if (row[i] <= drawn) { // the drawn one counts half: the middle of its step, which is small
+        below[r] += static_cast<double>(exact(r, i)) * (row[i] == drawn ? 0.5 : 1);
+      }
     }
-    below[r] += static_cast<double>(exact(r, indices[r])) / 2; // the middle of the step, which is small
   }
   return not_distributed(std::move(below), "draw from softmax");
 }
 
 /// y = softmax(z + noise): the noise of neighbours in a row differs by what has the logistic distribution.
-std::string no_gumbel_softmax(const float* z, const float* y, std::size_t rows, std::size_t cols) {
+std::string no_gumbel_softmax(const row_set<float>& data) {
   std::vector<double> below;
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t i = r * cols; i + 1 < (r + 1) * cols; i += 2) {
-      const double logits = static_cast<double>(z[i + 1]) - static_cast<double>(z[i]);
-      below.push_back(1 / (1 + static_cast<double>(y[i + 1]) / static_cast<double>(y[i]) * std::exp(-logits)));
+  for (std::size_t r = 0; r < data.rows; ++r) {
+    for (std::size_t i = r * data.cols; i + 1 < (r + 1) * data.cols; i += 2) {
+      const double logits = static_cast<double>(data.z[i + 1]) - static_cast<double>(data.z[i]);
+      const double ratio = static_cast<double>(data.p[i + 1]) / static_cast<double>(data.p[i]);
+      below.push_back(1 / (1 + ratio * std::exp(-logits)));
     }
   }
   return not_distributed(std::move(below), "Gumbel-Softmax");
 }
 
 /// What a peer has of noise, draws and the Gumbel-Softmax.
-void add_noise_of_peer(std::vector<variant>& all, const peer& other, const shape& s, const row_set<float>& data,
+void add_noise_of_peer(std::vector<variant>& all, const peer& other, const row_set<float>& data,
                        const reference<float>& exact, float* noise, std::size_t* indices) {
   const auto add = [&](const char* what, runner run, auto* output, std::size_t size, const auto& wrong) {
     all.push_back({other.name + "/-/" + what + "/-", false, false, 10, std::move(run)});
@@ -390,12 +394,12 @@ void add_noise_of_peer(std::vector<variant>& all, const peer& other, const shape
     });
   }
   if (other.float_sample) {
-    add("sample", other.float_sample(data.z, indices, s.rows, s.cols), indices, s.rows,
-        [&] { return no_draws(exact, indices, s.rows, s.cols); });
+    add("sample", other.float_sample(data.z, indices, data.rows, data.cols), indices, data.rows,
+        [&] { return no_draws(data, exact, indices); });
   }
   if (other.float_gumbel_softmax_rows) {
-    add("gumbel_softmax", other.float_gumbel_softmax_rows(data.z, data.p, s.rows, s.cols), data.p, data.size(),
-        [&] { return no_gumbel_softmax(data.z, data.p, s.rows, s.cols); });
+    add("gumbel_softmax", other.float_gumbel_softmax_rows(data.z, data.p, data.rows, data.cols), data.p, data.size(),
+        [&] { return no_gumbel_softmax(data); });
   }
 }
 
@@ -482,9 +486,9 @@ int run_noise(const session& run, const shape& s, const row_set<float>& data) {
   run_once(all[noise_and_softmax], data.p, size);
   all[noise_and_softmax].found = check(exact, data.p, s.rows, s.cols, promised<float>());
   run_once(all[softmax_and_std], indices.data(), s.rows);
-  all[softmax_and_std].found.failure = no_draws(exact, indices.data(), s.rows, s.cols);
+  all[softmax_and_std].found.failure = no_draws(data, exact, indices.data());
   for (const peer& other : available_peers()) {
-    add_noise_of_peer(all, other, s, data, exact, noise.data(), indices.data());
+    add_noise_of_peer(all, other, data, exact, noise.data(), indices.data());
   }
   return time_variants(run, s, "float", data.bytes(), all);
 }
@@ -504,7 +508,7 @@ int run_sample_threads(const session& run, const shape& s, const row_set<float>&
   };
   all[0].real_time = all[1].real_time = true;
   run_once(all[0], indices.data(), s.rows);
-  all[0].found.failure = no_draws(reference<float>(data.z, s.rows, s.cols), indices.data(), s.rows, s.cols);
+  all[0].found.failure = no_draws(data, reference<float>(data.z, s.rows, s.cols), indices.data());
   run_once(all[1], indices_of_two.data(), s.rows);
   if (!std::equal(indices.data(), indices.data() + s.rows, indices_of_two.data())) {
     all[1].found.failure = "its draws differ from those of one thread";

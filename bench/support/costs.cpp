@@ -7,9 +7,11 @@
 #include "words.hpp"
 #include <cstring>
 #include <random>
+#include <xsoftmax/cross_entropy.hpp>
 #include <xsoftmax/gumbel.hpp>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/softmax.hpp>
+#include <xsoftmax/stablemax.hpp>
 
 namespace bench {
 
@@ -309,6 +311,97 @@ int run_kinds(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// StableMax against softmax and against what two passes over memory take; cross-entropy with its gradient against
+/// softmax and its gradient one after the other.
+template <class Arch>
+int run_losses(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t size = data.size();
+  const row_buffer<float> gradients(size, 2 * output_offset);
+  const row_buffer<float> from_above(size, output_offset);
+  std::vector<std::size_t> targets(s.rows);
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    targets[r] = r * 7919 % s.cols;
+    std::fill_n(from_above.data() + r * s.cols, s.cols, 0.0f);
+  }
+  const xs::matrix_view<const float> z(data.z, s.rows, s.cols);
+  const xs::matrix_view<float> p(data.p, s.rows, s.cols);
+  const xs::matrix_view<float> dp(from_above.data(), s.rows, s.cols);
+  const xs::matrix_view<float> dz(gradients.data(), s.rows, s.cols);
+  const std::size_t* const target = targets.data();
+  const xs::vector_view<const std::size_t> target_row(target, s.rows);
+  float loss = 0;
+  enum { softmax, stablemax, log_softmax, log_stablemax, memory, separate, fused };
+  std::vector<variant> all{
+      own<Arch>("softmax", [=] { xs::softmax<Arch>(z, p); }),
+      own<Arch>("stablemax", [=] { xs::stablemax<Arch>(z, p); }),
+      own<Arch>("log_softmax", [=] { xs::log_softmax<Arch>(z, p); }),
+      own<Arch>("log_stablemax", [=] { xs::log_stablemax<Arch>(z, p); }),
+      own<Arch>("memory",
+                [=] {
+                  benchmark::DoNotOptimize(read_pass(data.z, data.bytes()));
+                  nontemporal_copy_pass(data.p, data.z, data.bytes());
+                }),
+      own<Arch>("softmax_and_gradient",
+                [=, &loss] {
+                  xs::softmax<Arch>(z, p);
+                  const float share = 1 / static_cast<float>(s.rows);
+                  loss = 0;
+                  for (std::size_t r = 0; r < s.rows; ++r) {
+                    const std::size_t y = r * s.cols + target[r];
+                    loss -= share * std::log(data.p[y]);
+                    from_above.data()[y] = -share / data.p[y];
+                  }
+                  xs::softmax_backward<Arch>(p, dp, dz);
+                }),
+      own<Arch>("cross_entropy", [=, &loss] { loss = xs::cross_entropy<Arch>(z, target_row, dz); }),
+  };
+
+  const reference<float> exact(data.z, s.rows, s.cols);
+  const auto ulp = [](long double x) { return unit_in_last_place<float>(x); };
+  run_once(all[softmax], data.p, size);
+  all[softmax].found = check(exact, data.p, s.rows, s.cols, promised<float>());
+  run_once(all[log_softmax], data.p, size);
+  const auto exact_log = [&](std::size_t i) { return exact.log(i / s.cols, i % s.cols); };
+  all[log_softmax].found.failure =
+      first_wrong(data.p, size, exact_log, [&](std::size_t i) { return 4 * ulp(exact_log(i)); });
+
+  const auto weight = [&](std::size_t i) {
+    const long double x = data.z[i];
+    return x >= 0 ? 1 + x : 1 / (1 - x);
+  };
+  std::vector<long double> sums(s.rows);
+  for (std::size_t i = 0; i < size; ++i) {
+    sums[i / s.cols] += weight(i);
+  }
+  const auto share = [&](std::size_t i) { return weight(i) / sums[i / s.cols]; };
+  run_once(all[stablemax], data.p, size);
+  all[stablemax].found.failure = first_wrong(data.p, size, share, [&](std::size_t i) { return 4 * ulp(share(i)); });
+  const auto log_share = [&](std::size_t i) { return std::log(share(i)); };
+  run_once(all[log_stablemax], data.p, size);
+  all[log_stablemax].found.failure =
+      first_wrong(data.p, size, log_share, [&](std::size_t i) { return ulp(log_share(i)); });
+
+  long double mean = 0;
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    mean -= exact.log(r, targets[r]) / static_cast<long double>(s.rows);
+  }
+  const auto gradient = [&](std::size_t i) {
+    const bool is_target = i % s.cols == targets[i / s.cols];
+    return (static_cast<long double>(exact(i / s.cols, i % s.cols)) - (is_target ? 1 : 0)) /
+           static_cast<long double>(s.rows);
+  };
+  for (const int v : {separate, fused}) {
+    run_once(all[v], gradients.data(), size);
+    all[v].found.failure = first_wrong(gradients.data(), size, gradient, [&](std::size_t i) {
+      return (v == fused ? 6 : 64) * ulp(gradient(i)); // one after the other, much cancels
+    });
+    if (all[v].found.failure.empty() && !(std::fabs(loss - mean) <= 1e-5L * mean)) {
+      all[v].found.failure = "its mean loss is " + std::to_string(loss);
+    }
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
 /// A row so short that the call counts, through the choice at run time and without it.
 template <class Arch>
 int run_calls(const session& run, const shape& s, const row_set<float>& data) {
@@ -539,6 +632,9 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
     }
     if (s.section == "calls") {
       return run_calls<Arch>(run, s, data);
+    }
+    if (s.section == "losses") {
+      return run_losses<Arch>(run, s, data);
     }
     if (s.section == "noise") {
       return run_noise<Arch>(run, s, data);

@@ -44,6 +44,7 @@ plan make_plan(scope how_much) {
       {"threads", 1024, 1000}, {"threads", 1, 4'000'000}, {"sample_threads", 256, 1000}, {"sample_threads", 16, 131072},
       {"operations", 1, 100},  {"operations", 1, 1000},   {"operations", 1, 100'000},    {"operations", 1, 16'000'000},
       {"kinds", 64, 1000},     {"kinds", 1, 4096},        {"kinds", 1, 100'000},         {"calls", 1, 16},
+      {"losses", 4096, 16},    {"losses", 256, 1000},     {"losses", 1, 131072},         {"losses", 1, 16'000'000},
       {"noise", 256, 1000},    {"noise", 1, 131072}};
   plan p{};
   switch (how_much) {
@@ -58,6 +59,7 @@ plan make_plan(scope how_much) {
                      {"operations", 1, 100},
                      {"kinds", 4, 1000},
                      {"calls", 1, 16},
+                     {"losses", 4, 1000},
                      {"noise", 4, 1000}};
     p.double_costs = {columns[0]};
     break;
@@ -103,7 +105,7 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, {{"length", 1, 16'000'000}});
     append(p.float_shapes, short_rows);
     p.float_costs = {columns[1], columns[2], {"halves", 1, 16'000'000}, {"operations", 1, 1000}};
-    append(p.float_costs, {costs.end() - 6, costs.end()});
+    append(p.float_costs, {costs.end() - 10, costs.end()});
     p.double_costs = {columns[1]};
     break;
   }

@@ -22,7 +22,7 @@ class Key:
     """What was measured: the fields of a benchmark's name."""
 
     # length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
-    # kinds | calls | noise
+    # kinds | calls | noise | losses
     section: str
     type: str  # float | double
     rows: int
@@ -203,7 +203,10 @@ class Cost:
     who: str = OWN  # of the dividend
 
     def promised(self, results, type_, rows, cols):
-        """The promises about halves are made for rows out of cache, and the one about threads for batches."""
+        """The promises about halves are made for rows out of cache, the one about threads for batches, and the one about
+        stablemax in cache."""
+        if self.under == "stablemax" and results.out_of_cache(type_, rows * cols):
+            return ""
         if self.section == "halves" and not results.out_of_cache(type_, cols) or self.section == "threads" and rows == 1:
             return ""
         if self.more_ns:
@@ -234,6 +237,11 @@ COSTS = [
     *[Cost("kinds", name, "plain", f"{words} over usual ones", at_most=1.3)
       for name, words in (("half_masked", "rows masked at random"), ("padded", "rows masked from the middle on"),
                           ("ascending", "ascending rows"))],
+    Cost("losses", "softmax", "stablemax", "softmax over stablemax", at_least=1.3),
+    Cost("losses", "stablemax", "memory", "stablemax over a read pass and a copy past the caches"),
+    Cost("losses", "log_stablemax", "log_softmax", "log_stablemax over log_softmax"),
+    Cost("losses", "softmax_and_gradient", "cross_entropy", "softmax and softmax_backward over cross_entropy",
+         at_least=1.5),
     Cost("noise", "extreme_value_distribution", "gumbel_noise", "std::extreme_value_distribution over gumbel_noise",
          at_least=15, who="std"),
     *[Cost("noise", "gumbel_noise", "gumbel_noise", f"Gumbel noise of {who} over gumbel_noise", who=who)

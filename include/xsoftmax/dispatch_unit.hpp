@@ -22,11 +22,14 @@
 #if XSOFTMAX_UNIT_KIND(XSOFTMAX_TARGET_ARCH) == 2
 
 #include <xsoftmax/detail/backward_task.hpp>
+#include <xsoftmax/detail/cross_entropy_task.hpp>
 #include <xsoftmax/detail/kernels.hpp>
 #include <xsoftmax/detail/log_softmax_task.hpp>
 #include <xsoftmax/detail/log_sum_exp_task.hpp>
 #include <xsoftmax/detail/noise_task.hpp>
+#include <xsoftmax/detail/perpendicular_task.hpp>
 #include <xsoftmax/detail/softmax_task.hpp>
+#include <xsoftmax/detail/stablemax_task.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
 

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <xsoftmax/arch.hpp>
+#include <xsoftmax/cross_entropy.hpp>
 #include <xsoftmax/gumbel.hpp>
 #include <xsoftmax/half.hpp>
 #include <xsoftmax/softmax.hpp>
+#include <xsoftmax/stablemax.hpp>
 #include <xsoftmax/version.hpp>
 #include <xsoftmax/view.hpp>

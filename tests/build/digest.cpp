@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Prints one hash for each element type over the bits of many results: lengths around all blocks, algorithms, stores,
 // temperatures, magnitudes, special values, matrices. Two builds that differ in any bit differ in the hash.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -150,6 +151,33 @@ void run(const char* name) {
     }
   }
   xs::log_softmax(in.transposed(), out.transposed(), {.temperature = 1.25});
+  h.add(p);
+  // StableMax and losses.
+  for (const std::size_t n : {1, 7, 64, 100, 2049, 6000}) {
+    for (const double scale : {3.0, 300.0, 1e30}) {
+      std::vector<T> row(n);
+      std::vector<T> dz(n);
+      for (T& x : row) {
+        x = static_cast<T>(random.next() * scale);
+      }
+      const std::vector<T> sp = xs::stablemax(row);
+      h.add(sp);
+      const std::vector<T> slp = xs::log_stablemax(row);
+      h.add(slp);
+      xs::stablemax_backward(row, sp, row, dz);
+      h.add(dz);
+      xs::log_stablemax_backward(row, slp, row, dz);
+      h.add(dz);
+      for (const xs::loss_link link : {xs::loss_link::softmax, xs::loss_link::stablemax}) {
+        h.add(std::vector<T>{xs::cross_entropy(row, n / 2, dz, {.link = link})});
+        h.add(dz);
+      }
+      h.add(std::vector<T>{xs::cross_entropy(row, std::max_element(row.begin(), row.end()) - row.begin())});
+    }
+  }
+  xs::stablemax(in.transposed(), out.transposed());
+  h.add(p);
+  xs::log_stablemax(in.transposed(), out.transposed());
   h.add(p);
   // Noise and draws.
   std::vector<T> g(5000);

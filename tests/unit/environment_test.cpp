@@ -86,6 +86,27 @@ void run_everything(const std::vector<std::vector<T>>& rows, const std::vector<T
       xs::softmax_backward<Arch>(normal, dy, next(n), {.temperature = temperature});
       xs::log_softmax_backward<Arch>(lp, dy, next(n), {.temperature = temperature});
     }
+    const auto sp = next(n);
+    xs::stablemax<Arch>(z, sp);
+    const auto slp = next(n);
+    xs::log_stablemax<Arch>(z, slp);
+    const xs::vector_view<T> normal(scratch.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      scratch[i] = sp.data()[i] < std::numeric_limits<T>::min() ? T(0) : sp.data()[i];
+    }
+    xs::stablemax_backward<Arch>(z, normal, dy, next(n));
+    xs::log_stablemax_backward<Arch>(z, slp, dy, next(n));
+    for (const xs::loss_link link : {xs::loss_link::softmax, xs::loss_link::stablemax}) {
+      // A loss below 2^-100 is a sum of probabilities that may be subnormal themselves.
+      const auto dz = next(n);
+      const auto kept = [](T x) { return std::fabs(x) < T(0x1p-100) ? T(0) : x; };
+      *next(1).data() = kept(xs::cross_entropy<Arch>(z, n / 2, dz, {.link = link}));
+      dz.data()[n / 2] = kept(dz.data()[n / 2]);
+    }
+    const auto rest = next(n);
+    std::copy_n(dy.data(), n, rest.data());
+    std::fill_n(scratch.data(), n, T(1));
+    xs::perpendicular_gradient<Arch>(xs::vector_view<const T>(scratch.data(), n), rest);
     const xs::noise_key key{.seed = n, .index = 5};
     xs::gumbel_noise<Arch>(key, next(n));
     xs::gumbel_softmax<Arch>(key, z, next(n), {.temperature = 0.7});
@@ -129,7 +150,7 @@ template <class T>
 std::size_t size_of_results(const std::vector<std::vector<T>>& rows) {
   std::size_t size = 0;
   for (const std::vector<T>& z : rows) {
-    size += 20 * z.size() + 6;
+    size += 27 * z.size() + 8;
   }
   return size;
 }

@@ -30,6 +30,7 @@ struct backward_arguments {
   std::size_t rows;
   std::size_t cols;
   double temperature;
+  source z = {}; ///< the logits, for a formula that takes them
   backward_step step = backward_step::all;
   signed_sum_digits* sum = nullptr;
   const signed_sum_digits* other = nullptr;

@@ -16,9 +16,6 @@ struct noise_key {
   std::uint64_t index = 0;  ///< below 2^40: of the first element; element i of a row has index + i
 };
 
-/// No element: what a draw from nothing gives.
-inline constexpr std::size_t npos = static_cast<std::size_t>(-1);
-
 namespace detail {
 
 /// Each has words of its own. The last two are Gumbel noise.

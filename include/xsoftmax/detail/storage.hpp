@@ -16,6 +16,9 @@ enum class storage_format : unsigned char {
   bfloat16, ///< the upper half of a float, computed in float
 };
 
+/// No element.
+inline constexpr std::size_t npos = static_cast<std::size_t>(-1);
+
 namespace detail {
 
 /// A matrix as it crosses the border between a public function and a kernel: element (r, c) is number r * row_stride +

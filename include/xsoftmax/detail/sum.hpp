@@ -302,8 +302,21 @@ private:
   lane_batch<A, T> lane_[batches];
 };
 
+/// Floats as doubles, in the same order.
+template <class A, std::size_t N>
+XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>, N>& x) {
+  pack<batch<A, double>, 2 * N> y;
+  unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+    native<A>::widen(x.v[decltype(b)::value], y.v[2 * decltype(b)::value], y.v[2 * decltype(b)::value + 1]);
+  });
+  return y;
+}
+
+/// Are terms of float added in pairs before they become doubles, at 2^-24 of their sum?
+enum class neighbour_sum : unsigned char { in_float, in_double };
+
 /// The lanes of one block of terms, which are not negative: the same sum, but not finite if a term is not.
-template <class A, class T>
+template <class A, class T, neighbour_sum Neighbours = neighbour_sum::in_float>
 class term_sum : public lane_sum<A, T> {
 public:
   XSOFTMAX_INLINE term_sum() {}
@@ -311,7 +324,16 @@ public:
   /// Of such a run.
   template <std::size_t N>
   XSOFTMAX_INLINE explicit term_sum(const pack<batch<A, T>, N>& e) {
-    this->add(e);
+    add(e);
+  }
+
+  template <std::size_t N>
+  XSOFTMAX_INLINE void add(const pack<batch<A, T>, N>& e) {
+    if constexpr (Neighbours == neighbour_sum::in_double && sizeof(T) == sizeof(float)) {
+      lane_sum<A, T>::add(widened<A>(e));
+    } else {
+      lane_sum<A, T>::add(e);
+    }
   }
 };
 
@@ -345,9 +367,9 @@ struct shifted_lanes {
 /// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Even lanes
 /// are in one batch, odd lanes in another, and meet at the last level of the tree. Terms are below 2^111, so that a
 /// block's sum is below 2^128, which is what the exponent of an infinite or NaN float stands for.
-template <class A>
+template <class A, neighbour_sum Neighbours>
 requires shifts_to_double<A>
-class term_sum<A, float> {
+class term_sum<A, float, Neighbours> {
 public:
   XSOFTMAX_INLINE term_sum() : even_(zeros()), odd_(zeros()) {}
 
@@ -392,19 +414,26 @@ private:
   template <bool IsFirst, std::size_t N>
   XSOFTMAX_INLINE void enter(const pack<batch<A, float>, N>& e) {
     static_assert(N % per_lanes == 0);
-    unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+    if constexpr (Neighbours == neighbour_sum::in_double) {
+      unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
-        constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
-        constexpr bool is_first = IsFirst && first < per_lanes;
-        enter_lanes<is_first, at>(e.v[first] + e.v[first + per_lanes]);
+        enter_lanes < IsFirst&& at<per_lanes, at % per_lanes>(e.v[at]);
       });
-    });
-    if constexpr (N % (2 * per_lanes) != 0) {
-      unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
-        constexpr std::size_t at = decltype(b)::value;
-        enter_lanes<IsFirst && N == per_lanes, at>(e.v[N - per_lanes + at]);
+    } else {
+      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+          constexpr std::size_t at = decltype(b)::value;
+          constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
+          constexpr bool is_first = IsFirst && first < per_lanes;
+          enter_lanes<is_first, at>(e.v[first] + e.v[first + per_lanes]);
+        });
       });
+      if constexpr (N % (2 * per_lanes) != 0) {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+          constexpr std::size_t at = decltype(b)::value;
+          enter_lanes<IsFirst && N == per_lanes, at>(e.v[N - per_lanes + at]);
+        });
+      }
     }
   }
 

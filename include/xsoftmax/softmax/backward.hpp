@@ -25,6 +25,7 @@ requires std::is_base_of_v<backward_arguments, Task<T>> Task<T> rows_of(Task<T> 
   task.y = rows_from<T>(task.y, first);
   task.dy = rows_from<T>(task.dy, first);
   task.dz = rows_from<T>(task.dz, first);
+  task.z = rows_from<T>(task.z, first);
   task.rows = count;
   return task;
 }
@@ -42,6 +43,7 @@ bool run_long_row(const Run& run, const Task<T>& row, const part_split& split, c
     task.y = elements_from<T>(row.y, 0, split.first(part));
     task.dy = elements_from<T>(row.dy, 0, split.first(part));
     task.dz = elements_from<T>(row.dz, 0, split.first(part));
+    task.z = elements_from<T>(row.z, 0, split.first(part));
     task.cols = split.count(part);
     task.step = what;
     task.sum = &of;

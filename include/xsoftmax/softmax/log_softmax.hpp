@@ -22,8 +22,9 @@ struct log_softmax_options {
 namespace detail {
 
 /// Rows [first, first + count) of the task.
-template <class T>
-log_softmax_task<T> rows_of(log_softmax_task<T> task, std::size_t first, std::size_t count) {
+template <class T, template <class> class Task>
+requires std::is_base_of_v<log_softmax_task<T>, Task<T>> Task<T> rows_of(Task<T> task, std::size_t first,
+                                                                         std::size_t count) {
   task.z = rows_from<T>(task.z, first);
   task.y = rows_from<T>(task.y, first);
   task.rows = count;
@@ -31,15 +32,16 @@ log_softmax_task<T> rows_of(log_softmax_task<T> task, std::size_t first, std::si
 }
 
 /// One long row in parts: its maximum, the sum of the others by it, and each part is written by both.
-template <class Arch, class Run, class T, class Kernel>
-bool run_long_row(const Run& run, const log_softmax_task<T>& row, const part_split& split, const Kernel& kernel) {
+template <class Arch, class Run, class T, template <class> class Task, class Kernel>
+requires std::is_base_of_v<log_softmax_task<T>, Task<T>>
+bool run_long_row(const Run& run, const Task<T>& row, const part_split& split, const Kernel& kernel) {
   if (row.temperature == 0) {
     return false;
   }
   log_softmax_summary summary[part_split::most];
   const auto step = [&](log_softmax_step what, std::size_t part, log_softmax_summary& of,
                         const log_softmax_summary* other = nullptr) {
-    log_softmax_task<T> task = row;
+    Task<T> task = row;
     task.z = elements_from<T>(row.z, 0, split.first(part));
     task.y = elements_from<T>(row.y, 0, split.first(part));
     task.cols = split.count(part);

@@ -3,6 +3,7 @@
 //
 //   softmax       dz_i = p_i (dp_i - S) / T            S = sum of p_k dp_k
 //   log_softmax   dz_i = (dlp_i - exp(lp_i) S) / T     S = sum of dlp_k
+//   stablemax     as these with T = 1, divided by 1 + |z_i|
 //
 // Elements without weight (p = 0, lp = -inf) are masked: they enter no sum, whatever their gradient, and get +0.
 //
@@ -13,6 +14,7 @@
 //   Formula(S, T)(y, dy)   the gradient of a batch
 //   serves(S)              is S such that the formula does not depend on it otherwise?
 //   formula.of_rows(S)     then, with an S to each lane
+//   takes_logits           is there one? Then Formula(S, T)(y, dy, z) takes them, too
 // and, where there is a formula with less work that often serves,
 //   formula.is_plain()     does it?
 //   formula.plain()        that formula: called in the same way, with of_rows
@@ -26,28 +28,17 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// Floats as doubles, in the same order.
-template <class A, std::size_t N>
-XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>, N>& x) {
-  pack<batch<A, double>, 2 * N> y;
-  unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
-    native<A>::widen(x.v[decltype(b)::value], y.v[2 * decltype(b)::value], y.v[2 * decltype(b)::value + 1]);
-  });
-  return y;
+/// The same of one batch.
+template <class A>
+XSOFTMAX_INLINE pack<batch<A, double>, 2> widened(batch<A, float> x) {
+  return widened<A>(pack<batch<A, float>, 1>{{x}});
 }
 
 /// f of floats and doubles in double, rounded once at the end.
-template <class A, class F>
-XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y,
-                                          const pack<batch<A, double>, 2>& z) {
-  using N = native<A>;
-  batch<A, double> x_low;
-  batch<A, double> x_high;
-  batch<A, double> y_low;
-  batch<A, double> y_high;
-  N::widen(x, x_low, x_high);
-  N::widen(y, y_low, y_high);
-  return N::narrow(f(x_low, y_low, z.v[0]), f(x_high, y_high, z.v[1]));
+template <class A, class F, class... More>
+XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y, const More&... more) {
+  const auto result = map(f, widened<A>(x), widened<A>(y), more...);
+  return native<A>::narrow(result.v[0], result.v[1]);
 }
 
 /// x / T for any T > 0 by two multiplications: the inverse of T as a product of which no part leaves the range.
@@ -69,13 +60,23 @@ private:
   D rest_;
 };
 
+/// In the place of the logits, for a formula that takes none.
+struct no_logits {
+  using buffer = no_buffer;
+
+  template <class A>
+  XSOFTMAX_INLINE no_logits block(std::size_t, std::size_t, no_buffer&) const {
+    return {};
+  }
+};
+
 /// The two passes over a row. Both work on any range of it that begins at a multiple of the block: sums of parts are
 /// merged, and the result is that of one pass.
-template <class A, class T, class Formula, class Y, class DY, class DZ>
+template <class A, class T, class Formula, class Y, class DY, class DZ, class Z>
 class backward_row {
 public:
-  XSOFTMAX_INLINE backward_row(Y y, DY dy, DZ dz, double temperature)
-      : y_(y), dy_(dy), dz_(dz), temperature_(temperature) {}
+  XSOFTMAX_INLINE backward_row(Y y, DY dy, DZ dz, Z z, double temperature)
+      : y_(y), dy_(dy), dz_(dz), z_(z), temperature_(temperature) {}
 
   XSOFTMAX_INLINE void run(std::size_t n) const {
     if (temperature_ == 0) {
@@ -161,13 +162,19 @@ private:
         typename Y::buffer y_room;
         typename DY::buffer dy_room;
         typename DZ::buffer dz_room;
+        typename Z::buffer z_room;
         const auto y = y_.template block<A>(begin, end, y_room);
         const auto dy = dy_.template block<A>(begin, end, dy_room);
+        const auto z = z_.template block<A>(begin, end, z_room);
         const auto dz = dz_.target(begin, dz_room);
         for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-          store_chunk<A, false, T>(
-              dz, i, extent,
-              map(gradient, load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
+          const auto y_i = load_chunk<A, T>(y, i, extent, Formula::masked);
+          const auto dy_i = load_chunk<A, T>(dy, i, extent, T{});
+          if constexpr (takes_logits<Formula>) {
+            store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i, load_chunk<A, T>(z, i, extent, T{})));
+          } else {
+            store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i));
+          }
         });
         dz_.template commit<A>(begin, end, dz_room);
       });
@@ -186,25 +193,52 @@ private:
   Y y_;
   DY dy_;
   DZ dz_;
+  Z z_;
   double temperature_;
 };
+
+/// run(passes) over one row: row(m) is that of a matrix.
+template <class A, class T, class Formula, class Row, class Run>
+XSOFTMAX_INLINE void one_backward_row(const backward_arguments& task, Row&& row, Run&& run) {
+  const auto logits = [&]() XSOFTMAX_LAMBDA {
+    if constexpr (takes_logits<Formula>) {
+      return row(task.z);
+    } else {
+      return no_logits{};
+    }
+  };
+  using In = decltype(row(task.y));
+  using Out = decltype(row(task.dz));
+  run(backward_row<A, T, Formula, In, In, Out, decltype(logits())>(row(task.y), row(task.dy), row(task.dz), logits(),
+                                                                   task.temperature));
+}
+
+/// f(matrices of the task): the logits among them, if the formula takes them.
+template <class Formula, class F>
+XSOFTMAX_INLINE decltype(auto) with_matrices(const backward_arguments& task, F&& f) {
+  if constexpr (takes_logits<Formula>) {
+    return f(task.y, task.dy, task.dz, task.z);
+  } else {
+    return f(task.y, task.dy, task.dz);
+  }
+}
 
 /// The rows of a task side by side.
 template <class A, class T, class Formula>
 __attribute__((noinline)) void backward_columns(const backward_arguments& task) noexcept {
-  for_each_strip<T>(
-      task.rows,
-      [&](std::size_t, std::size_t rows, auto y, auto dy, auto dz) XSOFTMAX_LAMBDA {
-        return backward_strip<A, T, Formula, decltype(y), decltype(dy), decltype(dz)>(task, y, dy, dz, rows).run();
-      },
-      [&](std::size_t r) XSOFTMAX_LAMBDA {
-        using In = any_row<T, const void>;
-        using Out = any_row<T, void>;
-        backward_row<A, T, Formula, In, In, Out>(row_of<T>(task.y, r), row_of<T>(task.dy, r), row_of<T>(task.dz, r),
-                                                 task.temperature)
-            .run(task.cols);
-      },
-      task.y, task.dy, task.dz);
+  with_matrices<Formula>(task, [&](const auto&... matrix) XSOFTMAX_LAMBDA {
+    for_each_strip<T>(
+        task.rows,
+        [&](std::size_t, std::size_t rows, auto... columns) XSOFTMAX_LAMBDA {
+          return backward_strip<A, T, Formula, decltype(columns)...>(task, rows, columns...).run();
+        },
+        [&](std::size_t r) XSOFTMAX_LAMBDA {
+          one_backward_row<A, T, Formula>(
+              task, [&](const auto& m) XSOFTMAX_LAMBDA { return row_of<T>(m, r); },
+              [&](const auto& passes) XSOFTMAX_LAMBDA { passes.run(task.cols); });
+        },
+        matrix...);
+  });
 }
 
 /// The rows of a task, by what is nearest at hand.
@@ -215,23 +249,24 @@ XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
   }
   const auto each_row = [&](auto&& row) XSOFTMAX_LAMBDA {
     for (std::size_t r = 0; r < task.rows; ++r) {
-      const auto y = row(task.y, r);
-      const auto dy = row(task.dy, r);
-      const auto dz = row(task.dz, r);
-      const backward_row<A, T, Formula, std::remove_const_t<decltype(y)>, std::remove_const_t<decltype(dy)>,
-                         std::remove_const_t<decltype(dz)>>
-          passes(y, dy, dz, task.temperature);
-      if (task.step == backward_step::all) [[likely]] {
-        passes.run(task.cols);
-      } else {
-        passes.run(task);
-      }
+      one_backward_row<A, T, Formula>(
+          task, [&](const auto& m) XSOFTMAX_LAMBDA { return row(m, r); },
+          [&](const auto& passes) XSOFTMAX_LAMBDA {
+            if (task.step == backward_step::all) [[likely]] {
+              passes.run(task.cols);
+            } else {
+              passes.run(task);
+            }
+          });
     }
   };
-  if (has_plain_rows<T>(task.y, task.cols) && has_plain_rows<T>(task.dy, task.cols) &&
-      has_plain_rows<T>(task.dz, task.cols)) {
+  const bool plain = with_matrices<Formula>(
+      task, [&](const auto&... m) XSOFTMAX_LAMBDA { return (has_plain_rows<T>(m, task.cols) && ...); });
+  const bool side_by_side =
+      with_matrices<Formula>(task, [&](const auto&... m) XSOFTMAX_LAMBDA { return are_columns(task.rows, m...); });
+  if (plain) {
     each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(m, r); });
-  } else if (are_columns(task.rows, task.y, task.dy, task.dz) && task.temperature != 0) {
+  } else if (side_by_side && task.temperature != 0) {
     backward_columns<A, T, Formula>(task);
   } else {
     each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(m, r); });

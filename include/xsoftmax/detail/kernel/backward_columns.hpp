@@ -25,13 +25,20 @@ XSOFTMAX_INLINE void with_plainest(const Formula& formula, F&& f) {
   f(formula);
 }
 
-/// The two passes over a strip of columns, 0 < T.
-template <class A, class T, class Formula, class Y, class DY, class DZ>
+/// Does the formula take the logits, too?
+template <class Formula>
+inline constexpr bool takes_logits = requires {
+  Formula::takes_logits;
+};
+
+/// The two passes over a strip of columns, 0 < T. Z: those of the logits, for a formula that takes them.
+template <class A, class T, class Formula, class Y, class DY, class DZ, class... Z>
 class backward_strip {
 public:
-  XSOFTMAX_INLINE backward_strip(const backward_arguments& task, Y y, DY dy, DZ dz, std::size_t rows)
+  XSOFTMAX_INLINE backward_strip(const backward_arguments& task, std::size_t rows, Y y, DY dy, DZ dz, Z... z)
       : task_(task), y_(matrix_of<T>(y, task.y, task.rows, task.cols)),
-        dy_(matrix_of<T>(dy, task.dy, task.rows, task.cols)), dz_(matrix_of<T>(dz, task.dz, task.rows, task.cols)),
+        dy_(matrix_of<T>(dy, task.dy, task.rows, task.cols)),
+        dz_(matrix_of<T>(dz, task.dz, task.rows, task.cols)), z_{{matrix_of<T>(z, task.z, task.rows, task.cols)...}},
         rows_(rows) {}
 
   /// False, with nothing written, if a sum is not finite or otherwise such that its row must be seen to alone.
@@ -108,14 +115,21 @@ private:
         auto y = y_.template over<A, T>(visit);
         auto dy = dy_.template over<A, T>(visit);
         auto dz = dz_.template over<A, T>(visit);
-        each([&]() XSOFTMAX_LAMBDA {
-          const auto y_i = y.read(extent, Formula::masked);
-          const auto dy_i = dy.read(extent, T{});
-          dz.write(extent, make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
-                     constexpr std::size_t at = decltype(b)::value;
-                     return gradient.v[at](y_i.v[at], dy_i.v[at]);
-                   }));
-        });
+        const auto step = [](const auto& f, const auto&... v) XSOFTMAX_LAMBDA { return f(v...); };
+        if constexpr (sizeof...(Z) == 1) {
+          auto z = z_.v[0].template over<A, T>(visit);
+          each([&]() XSOFTMAX_LAMBDA {
+            const auto y_i = y.read(extent, Formula::masked);
+            const auto dy_i = dy.read(extent, T{});
+            dz.write(extent, map(step, gradient, y_i, dy_i, z.read(extent, T{})));
+          });
+        } else {
+          each([&]() XSOFTMAX_LAMBDA {
+            const auto y_i = y.read(extent, Formula::masked);
+            const auto dy_i = dy.read(extent, T{});
+            dz.write(extent, map(step, gradient, y_i, dy_i));
+          });
+        }
       });
     });
   }
@@ -124,6 +138,7 @@ private:
   strip_matrix<Y> y_;
   strip_matrix<DY> dy_;
   strip_matrix<DZ> dz_;
+  pack<strip_matrix<Y>, sizeof...(Z) + 1> z_; // one is unused
   std::size_t rows_;
   alignas(64) double total_high_[strip_rows<T>] = {};
   alignas(64) double total_low_[strip_rows<T>] = {};

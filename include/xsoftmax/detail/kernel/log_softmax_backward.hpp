@@ -46,8 +46,10 @@ public:
     return native<A>::zero_where_equal(lp, F(masked), dz);
   }
 
-private:
+protected:
   pack<D, 2> sum_;
+
+private:
   divided_by<A> divided_;
 };
 

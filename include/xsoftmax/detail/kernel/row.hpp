@@ -75,6 +75,21 @@ XSOFTMAX_INLINE V largest_magnitude(const pack<V, N>& x, V m) {
   return m;
 }
 
+/// Sums the terms of n elements, at most a block. With Store they are also written to p.
+template <bool Store, class A, class T, neighbour_sum Neighbours = neighbour_sum::in_float, class Term, class In,
+          class Out>
+XSOFTMAX_INLINE double_pair add_terms(Term&& term, In z, Out p, std::size_t n) {
+  term_sum<A, T, Neighbours> sum;
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    const auto e = map(term, load_chunk<A, T>(z, i, extent, -infinity<T>));
+    if constexpr (Store) {
+      store_chunk<A, false, T>(p, i, extent, e);
+    }
+    sum.add(e);
+  });
+  return sum.total();
+}
+
 /// A block's sum relative to a reference, and the octave of its largest term. The octave is beyond every range where
 /// that is +inf or NaN.
 struct block_terms {
@@ -82,20 +97,13 @@ struct block_terms {
   std::int64_t octave;
 };
 
-/// Sums the terms of n elements, at most a block. With Store they are also written to p.
+/// The same, and what the terms say of their octave.
 template <bool Store, class A, class T, class Term, class In, class Out>
 XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t n) {
-  term_sum<A, T> sum;
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    const auto e = map([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); },
-                       load_chunk<A, T>(z, i, extent, -infinity<T>));
-    if constexpr (Store) {
-      store_chunk<A, false, T>(p, i, extent, e);
-    }
-    sum.add(e);
-  });
-  return {sum.total(), math::octave_of<T>(native<A>::largest_lane(largest))};
+  const double_pair sum =
+      add_terms<Store, A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); }, z, p, n);
+  return {sum, math::octave_of<T>(native<A>::largest_lane(largest))};
 }
 
 /// A step on the batches of a chunk, one by one or all together.
@@ -153,6 +161,9 @@ XSOFTMAX_INLINE void write_row(Step&& step, From source, Out p, std::size_t n, b
     native<A>::fence();
   }
 }
+
+/// Bytes of an output row from which stores go past the caches: it would not stay there anyway.
+inline constexpr std::size_t stream_bytes = std::size_t{8} << 20;
 
 /// v cut to the leading 24 binary digits, by a mask that stays in a vector register.
 XSOFTMAX_INLINE double leading_digits(double v) {

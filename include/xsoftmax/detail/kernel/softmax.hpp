@@ -331,9 +331,6 @@ inline constexpr std::size_t reload_bytes = sizeof(T) == 4 && native<A>::fused
                                                 ? std::size_t{16} << 20
                                                 : std::numeric_limits<std::size_t>::max();
 
-/// Bytes of an output row from which stores go past the caches: it would not stay there anyway.
-inline constexpr std::size_t stream_bytes = std::size_t{8} << 20;
-
 template <class A, class T>
 struct softmax {
   static void run(const softmax_task<T>& task) noexcept {
@@ -421,7 +418,8 @@ private:
     using In = decltype(access(task.z, 0));
     using Out = decltype(access(task.p, 0));
     using short_row = short_row<A, T, HasTemperature>;
-    using row_groups = row_groups<A, T, HasTemperature>;
+    using group_terms = softmax_group_terms<A, T, HasTemperature>;
+    using row_groups = row_groups<A, T, group_terms>;
     const bool may_guess = task.algorithm == softmax_algorithm::automatic && task.store != store_kind::streaming &&
                            task.sink == -infinity<double> && reduction.usable;
     const bool is_short = may_guess && task.cols <= short_row::capacity &&
@@ -433,7 +431,7 @@ private:
     for (std::size_t r = 0; r < task.rows; ++r) {
       if constexpr (std::is_same_v<In, plain_row<const T>>) {
         if (is_grouped && ungrouped == 0) {
-          r = row_groups::run(task, reduction, r);
+          r = row_groups::run(task, group_terms(reduction), r);
           ungrouped = row_groups::rows;
           if (r == task.rows) {
             break;

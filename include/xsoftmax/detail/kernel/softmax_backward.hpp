@@ -46,8 +46,10 @@ public:
     return native<A>::zero_where_equal(p, F(0.0f), dz);
   }
 
-private:
+protected:
   pack<D, 2> dot_;
+
+private:
   divided_by<A> divided_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// log_softmax down the columns of a row-major matrix, a strip of them at a time: the passes of kernel/log_softmax.hpp
-// with a row to each lane, hence the same bits.
+// Logarithms of probabilities down the columns of a row-major matrix, a strip of them at a time: the passes of
+// kernel/log_row.hpp with a row to each lane, hence the same bits.
 #pragma once
 
 #include <xsoftmax/detail/kernel/columns.hpp>
@@ -8,13 +8,12 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// A strip of columns, 0 < T.
-template <class A, class T, class In, class Out>
-class log_softmax_strip {
+/// A strip of columns. Link as log_row.hpp has it, not one-hot.
+template <class A, class T, class Link, class In, class Out>
+class log_strip {
 public:
-  XSOFTMAX_INLINE log_softmax_strip(const log_softmax_task<T>& task, const math::reduction<A, T>& reduction, In z,
-                                    Out y, std::size_t rows)
-      : task_(task), reduction_(reduction), z_(matrix_of<T>(z, task.z, task.rows, task.cols)),
+  XSOFTMAX_INLINE log_strip(const log_softmax_task<T>& task, const Link& link, In z, Out y, std::size_t rows)
+      : task_(task), link_(link), z_(matrix_of<T>(z, task.z, task.rows, task.cols)),
         y_(matrix_of<T>(y, task.y, task.rows, task.cols)), rows_(rows) {}
 
   /// False, with nothing written, if a row is such that its passes must go element by element.
@@ -26,7 +25,7 @@ public:
       is_filled_[r] = !(m_[r] - m_[r] == 0);
       value_[r] = masked_logarithm(task_);
       m_[r] = is_filled_[r] ? T{} : m_[r];
-      if (!Term::serves(reduction_, m_[r])) {
+      if (!link_.serves(m_[r])) {
         return false;
       }
     }
@@ -42,8 +41,6 @@ public:
 private:
   using V = batch<A, T>;
   using I = batch<A, bits_t<T>>;
-  using Term = term_below_maximum<A, T>;
-  using Step = std::conditional_t<sizeof(T) == 4, usual_log_probability<A>, log_probability<A, T>>;
 
   // Out of line: the lanes of a strip take much of the stack that is needed.
 
@@ -78,18 +75,11 @@ private:
     block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
       const std::size_t r = visit.r;
       constexpr std::size_t padded = decltype(extent)::padded;
-      const auto m = known<A, padded>(m_, r);
-      const auto term = map([&](V v) XSOFTMAX_LAMBDA { return Term(reduction_, v); }, m);
+      const auto terms = link_.terms(known<A, padded>(m_, r));
       auto count = make_pack<padded / lanes<A, T>>(
           [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
       auto z = z_.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA {
-        const auto x = z.read(extent, -infinity<T>);
-        return make_pack<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
-          constexpr std::size_t at = decltype(b)::value;
-          return counted_apart<A>(term.v[at](x.v[at]), x.v[at], m.v[at], count.v[at]);
-        });
-      });
+      add([&]() XSOFTMAX_LAMBDA { return terms(z.read(extent, -infinity<T>), count); });
       unroll<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
         count.v[decltype(b)::value].store_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
       });
@@ -102,7 +92,7 @@ private:
       is_filled_[r] = true;
       value_[r] = not_a_number<T>;
     } else if (!is_filled_[r]) {
-      row = denominator_of_row<A>(task_.sink, task_.temperature)(static_cast<double>(m_[r]), rest, count);
+      row = link_.denominator(static_cast<double>(m_[r]), rest, count);
     }
     largest_[r] = row.largest;
     log_sum_high_[r] = row.log_sum.high;
@@ -110,7 +100,8 @@ private:
   }
 
   __attribute__((noinline)) void write() const {
-    const Step any_row(log_denominator{0.0, {0.0, 0.0}}, task_.temperature);
+    const auto any_row = link_.step_of_rows();
+    using Step = std::remove_const_t<decltype(any_row)>;
     walk_strip<A, T>(0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
       const auto step = make_pack<decltype(extent)::padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
         const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
@@ -131,7 +122,7 @@ private:
   }
 
   const log_softmax_task<T>& task_;
-  const math::reduction<A, T>& reduction_;
+  const Link& link_;
   strip_matrix<In> z_;
   strip_matrix<Out> y_;
   std::size_t rows_;

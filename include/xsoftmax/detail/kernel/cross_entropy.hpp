@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+// The loss of each row and its gradient, from the probabilities p that softmax or StableMax gives, to the bit:
+//
+//   loss   = -log p_y                      where p_y <= 1/2
+//          = -log(1 - R)                   above: R = sum of p_k over the others, so that nothing collapses
+//   dz_y   = p_y - 1, or -R
+//   dz_i   = p_i                           both times 1 / (1 + |z_i|) for StableMax
+//
+// A p_y so small that it underflows, or might, says nothing; then the loss is that of the logarithm itself.
+#pragma once
+
+#include <xsoftmax/detail/cross_entropy_task.hpp>
+#include <xsoftmax/detail/kernel/log_softmax.hpp>
+#include <xsoftmax/detail/kernel/log_stablemax.hpp>
+#include <xsoftmax/detail/kernel/log_sum_exp.hpp>
+#include <xsoftmax/detail/kernel/softmax_of_row.hpp>
+#include <xsoftmax/detail/kernel/stablemax.hpp>
+#include <xsoftmax/detail/kernel/stablemax_slope.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// All logarithms of a row, nowhere.
+template <class T>
+XSOFTMAX_INLINE log_softmax_task<T> log_task_of_row(const source& z, std::size_t n) {
+  return {.z = z,
+          .y = {},
+          .rows = 1,
+          .cols = n,
+          .temperature = 1.0,
+          .sink = -infinity<double>,
+          .masked_row = masked_row_policy::nan};
+}
+
+/// The logarithm of one element's probability by the kernel of all of them, whose last pass is over that one.
+template <class A, class T, class Kernel, class Task>
+XSOFTMAX_INLINE T log_of_element(Task task, std::size_t y) {
+  log_softmax_summary summary;
+  T value;
+  task.step = log_softmax_step::largest;
+  task.summary = &summary;
+  Kernel::run(task);
+  if (summary.largest - summary.largest == 0) {
+    task.step = log_softmax_step::others;
+    Kernel::run(task);
+  }
+  task.step = log_softmax_step::write;
+  task.z = elements_from<T>(task.z, 0, y);
+  task.y = destination_at(&value);
+  task.cols = 1;
+  Kernel::run(task);
+  return value;
+}
+
+/// What cross_entropy asks of a link.
+template <class A, class T>
+class softmax_loss {
+public:
+  static constexpr bool has_slope = false;
+
+  __attribute__((noinline)) softmax_loss(const source& z, std::size_t n) {
+    using task = log_sum_exp_state_task<T>;
+    log_sum_exp_state<A, T>::run(task{.what = task::step::push_terms, .state = &whole_, .z = z, .cols = n});
+  }
+
+  /// Those of n elements of the row, at most a block.
+  __attribute__((noinline)) void probabilities(const T* x, T* p, std::size_t n) const {
+    softmax<A, T>::run(softmax_of_row<T>(source_at(x), destination_at(p), n, 1.0, &whole_));
+  }
+
+  /// The logarithm of element y of a row of n.
+  static __attribute__((noinline)) T log_probability(const source& z, std::size_t n, std::size_t y) {
+    return log_of_element<A, T, log_softmax<A, T>>(log_task_of_row<T>(z, n), y);
+  }
+
+private:
+  log_sum_exp_summary whole_;
+};
+
+template <class A, class T>
+class stablemax_loss {
+public:
+  static constexpr bool has_slope = true;
+
+  __attribute__((noinline)) stablemax_loss(const source& z, std::size_t n) {
+    const stablemax_task<T> task{
+        .z = z, .p = {}, .rows = 1, .cols = n, .masked_row = masked_row_policy::nan, .store = store_kind::cached};
+    using In = any_row<T, const void>;
+    using Out = any_row<T, void>;
+    state_ = stablemax_row<A, T, In, Out>(task, row_of<T>(z, 0), Out{}).state();
+  }
+
+  __attribute__((noinline)) void probabilities(const T* x, T* p, std::size_t n) const {
+    state_.template with_step<A>([&](const auto& step) XSOFTMAX_LAMBDA {
+      transform<A, T>(step, contiguous_row<const T>{x}, contiguous_row<T>{p}, n);
+    });
+  }
+
+  static __attribute__((noinline)) T log_probability(const source& z, std::size_t n, std::size_t y) {
+    return log_of_element<A, T, log_stablemax<A, T>>(log_stablemax_task<T>{log_task_of_row<T>(z, n)}, y);
+  }
+
+private:
+  stablemax_state<T> state_;
+};
+
+/// The sum of probabilities of which one is left out, block by block.
+template <class A, class T>
+class sum_of_others {
+public:
+  /// Those from element `first` of the row on. That of y, if it is among them, is taken out for a moment.
+  XSOFTMAX_INLINE void add(T* p, std::size_t first, std::size_t n, std::size_t y) {
+    const bool here = y - first < n; // y may be before
+    const T own = here ? p[y - first] : T{};
+    if (here) {
+      p[y - first] = T{};
+    }
+    const auto absent = [](batch<A, T> v) XSOFTMAX_LAMBDA { return native<A>::max_keeping_nan(v, batch<A, T>(T{})); };
+    sum_.add(add_terms<false, A, T>(absent, contiguous_row<const T>{p}, contiguous_row<T>{nullptr}, n), 0);
+    if (here) {
+      p[y - first] = own;
+    }
+  }
+
+  XSOFTMAX_INLINE double_pair value() const { return scaled(sum_, 0); }
+
+private:
+  exact_sum sum_;
+};
+
+/// The loss, and what the gradient of the target is.
+template <class T>
+struct loss_of_row {
+  double loss;
+  T gradient;
+};
+
+/// log_probability() is only called where p says nothing; others() where p is above 1/2.
+template <class A, class T, class Others, class Log>
+XSOFTMAX_INLINE loss_of_row<T> loss_of_probability(T p, Others&& others, Log&& log_probability) {
+  using D = batch<A, double>;
+  const auto value = static_cast<double>(p);
+  if (value > 0.5) {
+    const double_pair rest = others();
+    // -log(1 - R) = log(1 + R / (1 - R))
+    const double odds = rest.high / (1.0 - rest.high);
+    return {math::log_of_sum<A>(D(1.0), D(odds), D(0.0)).sum.get(0), static_cast<T>(-rest.high)};
+  }
+  const T gradient = p - T{1};
+  if (value >= 0x1p-100) {
+    return {-math::log<A>(D(value)).get(0), gradient};
+  }
+  if (value != value) {
+    return {value, gradient};
+  }
+  return {-static_cast<double>(log_probability()), gradient};
+}
+
+/// One row after the other.
+template <class A, class T>
+class cross_entropy_rows {
+public:
+  explicit cross_entropy_rows(const cross_entropy_task<T>& task)
+      : task_(task), total_(task.total != nullptr ? *task.total : signed_sum_digits{}) {}
+
+  void run() {
+    const bool batched = task_.link == loss_link::softmax && wants_gradient() &&
+                         has_plain_rows<T>(task_.z, task_.cols) && has_plain_rows<T>(task_.dz, task_.cols) &&
+                         task_.z.data != task_.dz.data;
+    if (batched) {
+      // As many rows at a time as stay in the first-level cache between softmax and what is left to do.
+      constexpr std::size_t cached = 4096;
+      const std::size_t most = task_.cols < cached ? cached / (task_.cols + 1) + 1 : 1;
+      for (std::size_t r = 0; r < task_.rows; r += most) {
+        stored_rows(r, task_.rows - r < most ? task_.rows - r : most);
+      }
+    } else {
+      for (std::size_t r = 0; r < task_.rows; ++r) {
+        if (task_.link == loss_link::softmax) {
+          row<softmax_loss<A, T>>(r);
+        } else {
+          row<stablemax_loss<A, T>>(r);
+        }
+      }
+    }
+    if (task_.total != nullptr) {
+      *task_.total = total_.stored();
+    }
+  }
+
+private:
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE bool wants_gradient() const { return task_.dz.data != nullptr; }
+
+  /// Softmax of rows from z to dz, which then holds all there is to know.
+  __attribute__((noinline)) void stored_rows(std::size_t first, std::size_t rows) {
+    softmax_task<T> forward =
+        softmax_of_row<T>(rows_from<T>(task_.z, first), rows_from<T>(task_.dz, first), task_.cols, 1.0);
+    forward.rows = rows;
+    softmax<A, T>::run(forward);
+    for (std::size_t r = first; r < first + rows; ++r) {
+      const std::uint64_t y = task_.targets.get(r);
+      T* const p = static_cast<T*>(rows_from<T>(task_.dz, r).data);
+      if (y >= task_.cols) {
+        without_target(r, y);
+        continue;
+      }
+      const auto found = loss_of_probability<A, T>(
+          p[y],
+          [&]() XSOFTMAX_LAMBDA {
+            sum_of_others<A, T> others;
+            for_each_block([&](std::size_t from, std::size_t to)
+                               XSOFTMAX_LAMBDA { others.add(p + from, from, to - from, y); });
+            return others.value();
+          },
+          [&]() XSOFTMAX_LAMBDA { return log_probability<softmax_loss<A, T>>(r, y); });
+      p[y] = found.gradient;
+      const T scale = finish(r, y, found.loss);
+      if (scale != T{1}) {
+        transform<A, T>([=](V v) XSOFTMAX_LAMBDA { return v * V(scale); }, contiguous_row<const T>{p},
+                        contiguous_row<T>{p}, task_.cols);
+      }
+    }
+  }
+
+  template <class Loss>
+  XSOFTMAX_INLINE T log_probability(std::size_t r, std::size_t y) const {
+    return Loss::log_probability(rows_from<T>(task_.z, r), task_.cols, y);
+  }
+
+  template <class Body>
+  XSOFTMAX_INLINE void for_each_block(Body&& body) const {
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      body(first, task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols);
+    }
+  }
+
+  /// Probabilities block by block, in rooms of their own: z may be what is written.
+  template <class Loss>
+  __attribute__((noinline)) void row(std::size_t r) {
+    const std::uint64_t y = task_.targets.get(r);
+    if (y >= task_.cols) {
+      without_target(r, y);
+      return;
+    }
+    const Loss link(rows_from<T>(task_.z, r), task_.cols);
+    const any_row<T, const void> z = row_of<T>(task_.z, r);
+    block_buffer<T> z_room;
+    block_buffer<T> p_room;
+    const T z_y = z.template element<A>(y);
+    T p_y;
+    link.probabilities(&z_y, &p_y, 1);
+    const auto each_block = [&](auto&& body) XSOFTMAX_LAMBDA {
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+        const T* const x = z.template block<A>(from, to, z_room).data;
+        link.probabilities(x, p_room.element, to - from);
+        body(x, from, to - from);
+      });
+    };
+    const auto found = loss_of_probability<A, T>(
+        p_y,
+        [&]() XSOFTMAX_LAMBDA {
+          sum_of_others<A, T> others;
+          each_block([&](const T*, std::size_t from, std::size_t n)
+                         XSOFTMAX_LAMBDA { others.add(p_room.element, from, n, y); });
+          return others.value();
+        },
+        [&]() XSOFTMAX_LAMBDA { return log_probability<Loss>(r, y); });
+    const V scale(finish(r, y, found.loss));
+    if (!wants_gradient()) {
+      return;
+    }
+    const any_row<T, void> dz = row_of<T>(task_.dz, r);
+    block_buffer<T> room;
+    each_block([&](const T* x, std::size_t from, std::size_t n) XSOFTMAX_LAMBDA {
+      if (y - from < n) {
+        p_room.element[y - from] = found.gradient;
+      }
+      const contiguous_row<T> target = dz.target(from, room);
+      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+        const auto p = load_chunk<A, T>(contiguous_row<const T>{p_room.element}, i, extent, T{});
+        const auto logits = load_chunk<A, T>(contiguous_row<const T>{x}, i, extent, T{});
+        store_chunk<A, false, T>(target, i, extent,
+                                 map(
+                                     [&](V v, V logit) XSOFTMAX_LAMBDA {
+                                       if constexpr (Loss::has_slope) {
+                                         return v * scale / inverse_slope<A>(logit);
+                                       } else {
+                                         return v * scale;
+                                       }
+                                     },
+                                     p, logits));
+      });
+      dz.template commit<A>(from, from + n, room);
+    });
+  }
+
+  /// Of a row that is ignored, or whose target is none of its classes.
+  __attribute__((noinline)) void without_target(std::size_t r, std::uint64_t y) {
+    const T value = y == task_.ignored ? T{} : not_a_number<T>;
+    set_loss(r, static_cast<double>(value));
+    if (wants_gradient()) {
+      const any_row<T, void> dz = row_of<T>(task_.dz, r);
+      block_buffer<T> room;
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+        fill<A, T>(dz.target(from, room), to - from, value);
+        dz.template commit<A>(from, to, room);
+      });
+    }
+  }
+
+  /// The weighted loss; returns by what the gradient is multiplied.
+  XSOFTMAX_INLINE T finish(std::size_t r, std::uint64_t y, double loss) {
+    const double weight = task_.weights.get(static_cast<std::size_t>(y));
+    set_loss(r, loss * weight);
+    return static_cast<T>(weight * task_.scale);
+  }
+
+  XSOFTMAX_INLINE void set_loss(std::size_t r, double loss) {
+    const T rounded = static_cast<T>(loss);
+    if (task_.losses.data != nullptr) {
+      const any_row<T, void> losses = row_of<T>(task_.losses, 0);
+      block_buffer<T> room;
+      *losses.target(r, room).at(0) = rounded;
+      losses.template commit<A>(r, r + 1, room);
+    }
+    if (task_.total != nullptr) {
+      total_.add({static_cast<double>(rounded), 0.0});
+    }
+  }
+
+  const cross_entropy_task<T>& task_;
+  signed_sum total_;
+};
+
+template <class A, class T>
+struct cross_entropy {
+  static void run(const cross_entropy_task<T>& task) noexcept {
+    signed_sum total;
+    switch (task.step) {
+    case cross_entropy_step::rows:
+      cross_entropy_rows<A, T>(task).run();
+      break;
+    case cross_entropy_step::merge:
+      total = signed_sum(*task.total);
+      total.merge(signed_sum(*task.other));
+      *task.total = total.stored();
+      break;
+    case cross_entropy_step::value:
+      *task.result = static_cast<T>(signed_sum(*task.total).value().high / task.divisor);
+      break;
+    }
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

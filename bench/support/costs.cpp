@@ -329,6 +329,7 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
   const xs::matrix_view<float> dz(gradients.data(), s.rows, s.cols);
   const std::size_t* const target = targets.data();
   const xs::vector_view<const std::size_t> target_row(target, s.rows);
+  float* const above = from_above.data();
   float loss = 0;
   enum { softmax, stablemax, log_softmax, log_stablemax, memory, separate, fused };
   std::vector<variant> all{
@@ -349,7 +350,7 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
                   for (std::size_t r = 0; r < s.rows; ++r) {
                     const std::size_t y = r * s.cols + target[r];
                     loss -= share * std::log(data.p[y]);
-                    from_above.data()[y] = -share / data.p[y];
+                    above[y] = -share / data.p[y];
                   }
                   xs::softmax_backward<Arch>(p, dp, dz);
                 }),

@@ -25,8 +25,8 @@ struct history {
   std::vector<point> points;
 };
 
-/// An SVG with a column for each run and below one another accuracy, loss and collapsed fraction against epochs. Epochs
-/// and losses are on logarithmic axes.
+/// An SVG with a column for each run and below one another accuracy, loss and collapse against epochs. Epochs and
+/// losses are on logarithmic axes.
 class chart {
 public:
   chart(const std::string& title, double chance, const std::vector<history>& runs) : runs_(runs), chance_(chance) {
@@ -111,8 +111,8 @@ private:
     } entries[] = {{"training", training_style},
                    {"test", test_style},
                    {"chance", chance_style},
-                   {"training rows whose target has p = 1 in float", collapse_style},
-                   {"and no gradient", no_gradient_style}};
+                   {"training: p of the target rounds to 1 in float", collapse_style},
+                   {"its gradient is 0", no_gradient_style}};
     int x = left;
     for (const auto& entry : entries) {
       add("<line x1=\"%d\" y1=\"46\" x2=\"%d\" y2=\"46\" %s/>", x, x + 28, entry.style);
@@ -137,7 +137,7 @@ private:
     curve(x, y, run, epochs, loss_, &point::training_loss, training_style);
     curve(x, y, run, epochs, loss_, &point::test_loss, test_style);
     y += panel_height + row_gap;
-    frame(x, y, epochs, percent, first ? "collapsed" : nullptr, true);
+    frame(x, y, epochs, percent, first ? "share of rows" : nullptr, true);
     curve(x, y, run, epochs, percent, &point::collapsed, collapse_style);
     curve(x, y, run, epochs, percent, &point::without_gradient, no_gradient_style);
   }

@@ -44,19 +44,19 @@ double loss_and_gradient(method m, const matrix& logits, const std::vector<int>&
   if (m == method::naive) {
     return naive_loss(logits, targets, &gradient);
   }
-  return static_cast<double>(xs::cross_entropy(xs::as_view(logits), targets, xs::as_view(gradient), options_of(m)));
+  return static_cast<double>(xs::cross_entropy(logits, targets, gradient, options_of(m)));
 }
 
 double loss_of(method m, const matrix& logits, const std::vector<int>& targets) {
   if (m == method::naive) {
     return naive_loss(logits, targets, nullptr);
   }
-  return static_cast<double>(xs::cross_entropy(xs::as_view(logits), targets, options_of(m)));
+  return static_cast<double>(xs::cross_entropy(logits, targets, options_of(m)));
 }
 
 void prepare_gradient(method m, const matrix& weights, matrix& gradient) {
   if (m == method::perpendicular) {
-    xs::perpendicular_gradient(xs::as_view(weights), xs::as_view(gradient), {.keep_norm = true});
+    xs::perpendicular_gradient(weights, gradient, {.keep_norm = true});
   }
 }
 
@@ -65,7 +65,7 @@ double collapsed_fraction(method m, const matrix& logits, const std::vector<int>
   Eigen::Index collapsed = 0;
   if (m == method::stablemax) { // the same question of another link: is 1 + R, R of the others, rounded to 1?
     Eigen::VectorXf losses(logits.rows());
-    xs::cross_entropy(xs::as_view(logits), targets, losses, options_of(m));
+    xs::cross_entropy(logits, targets, losses, options_of(m));
     return static_cast<double>((losses.array() <= 0x1p-24f).count()) / rows;
   }
   for (Eigen::Index r = 0; r < logits.rows(); ++r) {

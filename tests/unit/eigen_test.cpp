@@ -2,6 +2,7 @@
 // Eigen objects as arguments: each must be read and written exactly where Eigen itself would, so the reference is the
 // same row copied, coefficient by coefficient, into contiguous memory. Equal means equal bits.
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -437,4 +438,37 @@ TEST_CASE("eigen: halves", "[eigen][half][unit]") {
   Eigen::MatrixXf wide(3, 20);
   xs::softmax(narrow.cast<float>(), wide);
   CHECK(P == wide.cast<Eigen::half>());
+}
+
+TEST_CASE("eigen: StableMax, losses and gradients", "[eigen][stablemax][cross_entropy][unit]") {
+  Eigen::MatrixXf Z(5, 30);
+  fill(Z);
+  Eigen::MatrixXf P(5, 30);
+  Eigen::MatrixXf dZ(5, 30);
+  xs::stablemax(Z * 2.0f, P);
+  xs::stablemax_backward(Z * 2.0f, P, Z, dZ);
+  Eigen::VectorXi targets(5);
+  targets << 3, 0, 29, 7, 7;
+  Eigen::VectorXf losses(5);
+  xs::cross_entropy(Z, targets, losses, {.link = xs::loss_link::stablemax});
+  Eigen::MatrixXf all(5, 30);
+  const float sum = xs::cross_entropy(Z, targets, all, {.reduction = xs::loss_reduction::sum});
+  double expected_sum = 0;
+  for (Eigen::Index r = 0; r < 5; ++r) {
+    const Eigen::VectorXf z = Z.row(r).transpose();
+    const Eigen::VectorXf doubled = 2.0f * z;
+    Eigen::VectorXf row(30);
+    xs::stablemax(doubled, row);
+    CHECK(row == P.row(r).transpose());
+    xs::stablemax_backward(doubled, row, z, row);
+    CHECK(row == dZ.row(r).transpose());
+    CHECK(losses(r) == xs::cross_entropy(Z.row(r), targets(r), {.link = xs::loss_link::stablemax}));
+    expected_sum += static_cast<double>(xs::cross_entropy(z, targets(r), row));
+    CHECK(row == all.row(r).transpose());
+  }
+  CHECK(sum == static_cast<float>(expected_sum)); // of five floats, exact
+  const Eigen::MatrixXf W = Eigen::MatrixXf::Random(5, 30);
+  xs::perpendicular_gradient(W, all);
+  CHECK(std::fabs(W.cwiseProduct(all).sum()) < 1e-5f * W.norm() * all.norm());
+  CHECK_FALSE(xs::softmax_collapse(Z.row(1), targets(1)));
 }

@@ -26,8 +26,9 @@ struct executor_traits {
   }
 };
 
+/// What can be viewed is no executor, whatever it can be called with: Eigen's matrices take any two arguments.
 template <class X>
-concept executor = executor_traits<std::remove_reference_t<X>>::runs_bodies;
+concept executor = !viewable<std::remove_reference_t<X>> && executor_traits<std::remove_reference_t<X>>::runs_bodies;
 
 /// The most bodies that one call is cut into.
 inline constexpr std::size_t most_bodies = 256;

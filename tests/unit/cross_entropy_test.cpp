@@ -370,6 +370,24 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: mean, sum, weights, and targets that are
                      [&] { return std::string("mean without gradient, ") + x.name; });
       }
     }
+    // One of the classes may be ignored.
+    {
+      std::vector<std::int64_t> by_class = targets;
+      std::vector<std::int64_t> apart = targets;
+      for (std::size_t r = 0; r < rows; ++r) {
+        by_class[r] = targets[r] < 0 ? 3 : targets[r];
+        apart[r] = by_class[r] == 3 ? -100 : by_class[r];
+      }
+      std::vector<T> dz(rows * cols);
+      std::vector<T> expected(rows * cols);
+      const T mean = xs::cross_entropy<Arch>(in, apart, xs::matrix_view<T>(expected.data(), rows, cols),
+                                             {.link = l, .ignore_index = ignored});
+      const T found_mean = xs::cross_entropy<Arch>(in, by_class, xs::matrix_view<T>(dz.data(), rows, cols),
+                                                   {.link = l, .ignore_index = 3});
+      found.expect(bits(found_mean) == bits(mean) &&
+                       first_difference(expected.data(), dz.data(), dz.size()) == dz.size(),
+                   [] { return std::string("a class that is ignored"); });
+    }
     // Nothing to take a mean of.
     const std::vector<std::int64_t> none(rows, -100);
     std::vector<T> dz(rows * cols, T(-7));

@@ -47,7 +47,7 @@ private:
 struct cross_entropy_options {
   loss_link link = loss_link::softmax;
   loss_reduction reduction = loss_reduction::mean;
-  std::size_t ignore_index = npos; ///< rows of this target have no loss and no gradient; -100 may be one, too
+  std::size_t ignore_index = npos; ///< rows of this target, a class or not, have no loss and no gradient
   class_weights weights = {};      ///< by which loss and gradient of a row are multiplied
 };
 
@@ -91,9 +91,12 @@ XSOFTMAX_NOINLINE inline double weight_of_batch(const integer_row& targets, std:
   double sum = 0;
   for (std::size_t r = 0; r < rows; ++r) {
     const std::uint64_t y = targets.get(r);
+    if (y == ignored) {
+      continue;
+    }
     if (y < cols) {
       sum += weights.get(static_cast<std::size_t>(y));
-    } else if (y != ignored && weights.data == nullptr) {
+    } else if (weights.data == nullptr) {
       sum += 1;
     }
   }

@@ -190,6 +190,9 @@ public:
 private:
   using V = batch<A, T>;
 
+  /// A class may be the one that is ignored.
+  XSOFTMAX_INLINE bool is_class(std::uint64_t y) const { return y < task_.cols && y != task_.ignored; }
+
   XSOFTMAX_INLINE bool wants_gradient() const { return task_.dz.data != nullptr; }
 
   /// Softmax of rows from z to dz, which then holds all there is to know.
@@ -201,7 +204,7 @@ private:
     for (std::size_t r = first; r < first + rows; ++r) {
       const std::uint64_t y = task_.targets.get(r);
       T* const p = static_cast<T*>(rows_from<T>(task_.dz, r).data);
-      if (y >= task_.cols) {
+      if (!is_class(y)) {
         without_target(r, y);
         continue;
       }
@@ -239,7 +242,7 @@ private:
   template <class Loss>
   __attribute__((noinline)) void row(std::size_t r) {
     const std::uint64_t y = task_.targets.get(r);
-    if (y >= task_.cols) {
+    if (!is_class(y)) {
       without_target(r, y);
       return;
     }

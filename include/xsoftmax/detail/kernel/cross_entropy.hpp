@@ -287,7 +287,7 @@ private:
                                  map(
                                      [&](V v, V logit) XSOFTMAX_LAMBDA {
                                        if constexpr (Loss::has_slope) {
-                                         return v * scale / inverse_slope<A>(logit);
+                                         return native<A>::divide(v * scale, inverse_slope<A>(logit));
                                        } else {
                                          return v * scale;
                                        }

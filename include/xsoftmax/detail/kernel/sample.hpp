@@ -36,7 +36,7 @@ public:
   /// The perturbed logits of x with noise g.
   XSOFTMAX_INLINE V operator()(V x, V g) const {
     if (divides_) {
-      return (x * V(shrink_)) / V(divisor_) + g;
+      return native<A>::divide(x * V(shrink_), V(divisor_)) + g;
     }
     return x + uncontracted(V(noise_factor_) * g);
   }

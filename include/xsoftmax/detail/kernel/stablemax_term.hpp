@@ -32,14 +32,14 @@ public:
 
   XSOFTMAX_INLINE explicit stablemax_term(T unit) : unit_(unit) {}
 
-  XSOFTMAX_INLINE V operator()(V x) const { return above(x) / stablemax_below<A>(x); }
+  XSOFTMAX_INLINE V operator()(V x) const { return native<A>::divide(above(x), stablemax_below<A>(x)); }
 
   /// The same, and the largest denominator so far, as bits: integers, since the pipes of floating point are the busier
   /// ones.
   XSOFTMAX_INLINE V operator()(V x, batch<A, bits_t<T>>& largest) const {
     const V denominator = stablemax_below<A>(x);
     largest = native<A>::max(native<A>::bits(denominator), largest);
-    return above(x) / denominator;
+    return native<A>::divide(above(x), denominator);
   }
 
 private:

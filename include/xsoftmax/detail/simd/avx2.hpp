@@ -90,6 +90,12 @@ struct avx2 {
 
   static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(_mm256_min_pd(high, x)); }
 
+  /// Rounded to nearest.
+  template <class B>
+  static XSOFTMAX_INLINE B divide(B a, B b) {
+    return a / b;
+  }
+
   /// max(x, low) where a NaN in x stays.
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm256_max_ps(low, x)); }
 

@@ -88,6 +88,12 @@ struct avx512 {
 
   static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(_mm512_maskz_min_pd(0xFF, high, x)); }
 
+  /// Rounded to nearest.
+  template <class B>
+  static XSOFTMAX_INLINE B divide(B a, B b) {
+    return a / b;
+  }
+
   /// max(x, low) where a NaN in x stays.
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(_mm512_maskz_max_ps(0xFFFF, low, x)); }
 

@@ -87,6 +87,11 @@ struct neon64 {
 
   static XSOFTMAX_INLINE D min_keeping_nan(D x, D high) { return D(vminq_f64(x, high)); }
 
+  /// Rounded to nearest, which the quotient of xsimd's floats is not on this architecture.
+  static XSOFTMAX_INLINE F divide(F a, F b) { return F(vdivq_f32(a, b)); }
+
+  static XSOFTMAX_INLINE D divide(D a, D b) { return D(vdivq_f64(a, b)); }
+
   /// max(x, low) where a NaN in x stays.
   static XSOFTMAX_INLINE F max_keeping_nan(F x, F low) { return F(vmaxq_f32(x, low)); }
 

@@ -12,8 +12,9 @@ namespace bench {
 inline constexpr double guess_of_cost = 0.5;
 inline constexpr int costs_of_shape = 4;
 
-/// Compares what the shape's section (columns | halves | threads | sample_threads | operations | kinds | calls | noise |
-/// losses) says. Reads data.z, writes data.p and memory of its own. `second_core` is for the second thread; where there is none
+/// Compares what the shape's section (columns | halves | threads | sample_threads | operations | kinds | calls | noise
+/// | losses) says. Reads data.z, writes data.p and memory of its own. `second_core` is for the second thread; where
+/// there is none
 /// (-1), threads are left out. Returns how many answers were wrong.
 template <class T>
 int run_cost(const session& run, const shape& s, const row_set<T>& data, int second_core);

@@ -7,9 +7,9 @@
 #include <xsoftmax/detail/kernel/log_gumbel_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax.hpp>
 #include <xsoftmax/detail/kernel/log_softmax_backward.hpp>
-#include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/log_stablemax.hpp>
 #include <xsoftmax/detail/kernel/log_stablemax_backward.hpp>
+#include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/noise.hpp>
 #include <xsoftmax/detail/kernel/perpendicular_gradient.hpp>
 #include <xsoftmax/detail/kernel/sample.hpp>

@@ -102,9 +102,9 @@ XSOFTMAX_INLINE void checked_stablemax(In&& z, Out&& p, const stablemax_options&
 /// Every finite row gives a finite, normalised result, up to the ends of the range.
 ///
 /// Accuracy: each p_i is within 4 ULP of the exact value, and |sum p - 1| <= 4 * 2^-24 for float, 4 * 2^-53 for double,
-/// whatever the length. Terms s are rounded once or twice; float terms are added in pairs, everything beyond in double,
-/// blocks exactly. The bits depend on the row's values alone: not on stores, strides, alignment, neighbours, trailing
-/// -inf, nor, with fused multiply-add, on the architecture or compiler.
+/// whatever the length. Terms s are rounded once or twice; they are added in double (double: in pairs), blocks exactly.
+/// The bits depend on the row's values alone: not on stores, strides, alignment, neighbours, trailing -inf, nor, with
+/// fused multiply-add, on the architecture or compiler.
 ///
 /// Cost: no allocation. Two passes; a row in the caches that is not overwritten takes one division for each element,
 /// others take two.

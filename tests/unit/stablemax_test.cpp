@@ -1218,3 +1218,26 @@ TEST_CASE("stablemax: mistaken arguments are refused before anything is written"
   check(of_stablemax{});
   check(of_log_stablemax{});
 }
+
+TEMPLATE_LIST_TEST_CASE("stablemax: the rows that its documentation names are as far off as it says",
+                        "[stablemax][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  constexpr bool single = std::is_same_v<T, float>;
+  const std::vector<T> z = single ? std::vector<T>{T(-0x1.cfffdep-5), T(-0x1.e502cep+3)}
+                                  : std::vector<T>{T(0x1.c0750ebc49b73p+2), T(-0x1.afd8a1fa61dc1p+4),
+                                                   T(-0x1.36a764a49a15p+3), T(-0x1.c5803546e2c0bp+2)};
+  long double sum = 0;
+  for (const T x : z) {
+    sum += wide::stable_weight(x);
+  }
+  std::vector<T> p(z.size());
+  xs::stablemax<Arch>(z, p);
+  const double off = ulp_distance(p.back(), wide::stable_weight(z.back()) / sum);
+  CAPTURE(Arch::name, scalar_name<T>());
+  CHECK(off > (single ? 3.05 : 2.84));
+  CHECK(off < (single ? 3.07 : 2.86));
+}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Cross-entropy by class indices, with its gradient.
+// Cross-entropy by class indices or distributions, with its gradient.
 #pragma once
 
 #include <concepts>
@@ -15,7 +15,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 /// How the losses of a batch become one number.
 enum class loss_reduction : unsigned char {
-  mean, ///< over the rows that are not ignored, by their classes' weights
+  mean, ///< over the rows that are not ignored, by the weights of their targets; of distributions over all rows
   sum,
 };
 
@@ -48,7 +48,8 @@ struct cross_entropy_options {
   loss_link link = loss_link::softmax;
   loss_reduction reduction = loss_reduction::mean;
   std::size_t ignore_index = npos; ///< rows of this target, a class or not, have no loss and no gradient
-  class_weights weights = {};      ///< by which loss and gradient of a row are multiplied
+  class_weights weights = {};      ///< by which each class's part of loss and gradient is multiplied
+  double label_smoothing = 0.0;    ///< in [0, 1]: the share of each target that is spread over all classes
 };
 
 namespace detail {
@@ -60,6 +61,7 @@ cross_entropy_task<T> rows_of(cross_entropy_task<T> task, std::size_t first, std
   task.dz = rows_from<T>(task.dz, first);
   task.losses = elements_from<T>(task.losses, 0, first);
   task.targets = task.targets.from(first);
+  task.distributions = rows_from<T>(task.distributions, first);
   task.rows = count;
   return task;
 }
@@ -67,19 +69,63 @@ cross_entropy_task<T> rows_of(cross_entropy_task<T> task, std::size_t first, std
 /// In the place of an output that is not wanted.
 struct no_output {};
 
+/// Are targets of this type distributions, a row for each row of z?
 template <class Targets>
-XSOFTMAX_INLINE bool checked_targets(const char* function, const Targets& targets, std::size_t rows,
-                                     integer_row& result) {
+concept distributions =
+    viewable<std::remove_reference_t<Targets>> && !std::integral<value_of<std::remove_reference_t<Targets>>>;
+
+/// Indices, one for each row of z.
+template <class T, class In, class Targets>
+requires(viewable<const Targets> && !distributions<const Targets>) XSOFTMAX_INLINE
+    bool take_targets(const char* function, const matrix_view<In>& z, const Targets& targets,
+                      cross_entropy_task<T>& task) {
   using Integer = std::remove_const_t<element_of<const Targets>>;
   static_assert(is_vector<view_of<const Targets>>, "xsoftmax: targets are a row, one for each row of z");
-  static_assert(std::integral<Integer> && !std::same_as<Integer, bool> && sizeof(Integer) <= 8,
-                "xsoftmax: targets are integers");
+  static_assert(!std::same_as<Integer, bool> && sizeof(Integer) <= 8, "xsoftmax: targets are integers");
   const auto view = input_matrix(targets);
-  result = {view.data(), view.col_stride(), sizeof(Integer), std::signed_integral<Integer>};
-  if (view.cols() != rows) {
-    raise_mismatch(function, "targets must have one element for each row of z", "rows of z", rows, "length of targets",
-                   view.cols());
+  task.targets = {view.data(), view.col_stride(), sizeof(Integer), std::signed_integral<Integer>};
+  if (view.cols() != z.rows()) {
+    raise_mismatch(function, "targets must have one element for each row of z", "rows of z", z.rows(),
+                   "length of targets", view.cols());
     return false;
+  }
+  return true;
+}
+
+/// Distributions.
+template <class T, class In, distributions Targets>
+XSOFTMAX_INLINE bool take_targets(const char* function, const matrix_view<In>& z, const Targets& targets,
+                                  cross_entropy_task<T>& task) {
+  static_assert(std::is_same_v<compute_of<const Targets>, T>,
+                "xsoftmax: double does not mix with float or halves: z and the targets must be computed in one type");
+  const auto view = input_matrix(targets);
+  task.distributions = source_of(view);
+  task.has_distributions = true;
+  if (task.ignored != npos) {
+    raise_out_of_range(function, "no row is ignored where targets are distributions", "ignore_index", task.ignored);
+    return false;
+  }
+  return same_shape(function, "z", z, "targets", view);
+}
+
+/// The index of a single row.
+struct one_target {
+  std::uint64_t index;
+};
+
+template <class T, class In>
+XSOFTMAX_INLINE bool take_targets(const char*, const matrix_view<In>&, const one_target& target,
+                                  cross_entropy_task<T>& task) {
+  task.targets = {&target.index, 0, sizeof target.index, false};
+  return true;
+}
+
+/// An output may be the targets or share nothing with them.
+template <class Targets, class Out>
+XSOFTMAX_INLINE bool no_overlap_with_targets(const char* function, const Targets& targets,
+                                             const matrix_view<Out>& out) {
+  if constexpr (distributions<const Targets>) {
+    return no_partial_overlap(function, "targets", input_matrix(targets), "dz", out);
   }
   return true;
 }
@@ -103,10 +149,9 @@ XSOFTMAX_NOINLINE inline double weight_of_batch(const integer_row& targets, std:
   return sum;
 }
 
-/// Checks the arguments and hands launch(task, input) what is to be done. targets(rows, result): where they lie, or
-/// false. dz and losses may be no_output.
+/// Checks the arguments and hands launch(task, input) what is to be done. dz and losses may be no_output.
 template <class In, class Targets, class Losses, class DZ, class Launch>
-XSOFTMAX_INLINE void checked_cross_entropy(In&& z, Targets&& targets, Losses&& losses, DZ&& dz,
+XSOFTMAX_INLINE void checked_cross_entropy(In&& z, const Targets& targets, Losses&& losses, DZ&& dz,
                                            const cross_entropy_options& options, Launch&& launch) {
   const char* const function = "cross_entropy";
   constexpr bool has_losses = !std::is_same_v<std::remove_cvref_t<Losses>, no_output>;
@@ -123,8 +168,13 @@ XSOFTMAX_INLINE void checked_cross_entropy(In&& z, Targets&& targets, Losses&& l
                              .weights = options.weights.row(),
                              .scale = 1.0,
                              .link = options.link,
-                             .total = nullptr};
-  if (!targets(in.rows(), task.targets)) {
+                             .total = nullptr,
+                             .smoothing = options.label_smoothing};
+  if (!take_targets(function, in, targets, task)) {
+    return;
+  }
+  if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
+    raise_out_of_range(function, "the label smoothing must be in [0, 1]", "label_smoothing", options.label_smoothing);
     return;
   }
   if (options.weights.given() && options.weights.size() != in.cols()) {
@@ -135,7 +185,8 @@ XSOFTMAX_INLINE void checked_cross_entropy(In&& z, Targets&& targets, Losses&& l
   if constexpr (!std::is_same_v<std::remove_cvref_t<DZ>, no_output>) {
     check_types<In, DZ>();
     const auto out = output_matrix(dz);
-    if (!same_shape(function, "z", in, "dz", out) || !no_partial_overlap(function, "z", in, "dz", out)) {
+    if (!same_shape(function, "z", in, "dz", out) || !no_partial_overlap(function, "z", in, "dz", out) ||
+        !no_overlap_with_targets(function, targets, out)) {
       return;
     }
     task.dz = destination_of(out);
@@ -164,7 +215,9 @@ XSOFTMAX_INLINE T reduced_loss(cross_entropy_task<T> task, loss_reduction reduct
   T result{};
   task.total = &total;
   if (reduction == loss_reduction::mean) {
-    task.divisor = weight_of_batch(task.targets, task.rows, task.cols, task.ignored, task.weights);
+    task.divisor = task.has_distributions
+                       ? static_cast<double>(task.rows)
+                       : weight_of_batch(task.targets, task.rows, task.cols, task.ignored, task.weights);
     task.scale = task.divisor == 0 ? 0.0 : 1.0 / task.divisor;
   }
   if (run(task)) {
@@ -204,16 +257,6 @@ bool run_cross_entropy(Executor& executor, const matrix_view<In>& in, const cros
 template <class X>
 concept integer = std::integral<std::remove_cvref_t<X>> && !std::same_as<std::remove_cvref_t<X>, bool>;
 
-/// Where the one target of a row lies.
-struct one_target {
-  std::uint64_t target;
-
-  XSOFTMAX_INLINE bool operator()(std::size_t, integer_row& result) const {
-    result = {&target, 0, sizeof target, false};
-    return true;
-  }
-};
-
 template <class Arch, class In, class DZ>
 XSOFTMAX_INLINE auto cross_entropy_of_row(In&& z, std::uint64_t target, DZ&& dz, const cross_entropy_options& options) {
   static_assert(is_vector<view_of<std::remove_reference_t<In>>>,
@@ -236,30 +279,27 @@ XSOFTMAX_INLINE auto cross_entropy_of_rows(In&& z, const Targets& targets, DZ&& 
                                            const cross_entropy_options& options, Run&& run) {
   using T = compute_of<In>;
   T loss{};
-  checked_cross_entropy(
-      std::forward<In>(z),
-      [&](std::size_t rows, integer_row& result)
-          XSOFTMAX_LAMBDA { return checked_targets("cross_entropy", targets, rows, result); },
-      no_output{}, std::forward<DZ>(dz), options,
-      [&](const auto& task, const auto& in) XSOFTMAX_LAMBDA {
-        loss = reduced_loss<Arch>(task, options.reduction,
-                                  [&](const auto& whole) XSOFTMAX_LAMBDA { return run(whole, in); });
-      });
+  checked_cross_entropy(std::forward<In>(z), evaluated(targets), no_output{}, std::forward<DZ>(dz), options,
+                        [&](const auto& task, const auto& in) XSOFTMAX_LAMBDA {
+                          loss = reduced_loss<Arch>(task, options.reduction,
+                                                    [&](const auto& whole) XSOFTMAX_LAMBDA { return run(whole, in); });
+                        });
   return loss;
 }
 
 template <class Arch, class In, class Targets, class Losses, class DZ, class Run>
 XSOFTMAX_INLINE void losses_of_rows(In&& z, const Targets& targets, Losses&& losses, DZ&& dz,
                                     const cross_entropy_options& options, Run&& run) {
-  checked_cross_entropy(
-      std::forward<In>(z),
-      [&](std::size_t rows, integer_row& result)
-          XSOFTMAX_LAMBDA { return checked_targets("cross_entropy", targets, rows, result); },
-      std::forward<Losses>(losses), std::forward<DZ>(dz), options, run);
+  checked_cross_entropy(std::forward<In>(z), evaluated(targets), std::forward<Losses>(losses), std::forward<DZ>(dz),
+                        options, run);
 }
 
 template <class X>
 concept row_like = is_vector<view_of<std::remove_reference_t<X>>>;
+
+/// Is X, which follows these targets, a row of losses? After a distribution for a single row comes its gradient.
+template <class Targets, class X>
+concept losses_like = row_like<X> && !(row_like<Targets> && distributions<Targets>);
 
 template <class X>
 concept option_like = std::same_as<std::remove_cvref_t<X>, cross_entropy_options>;
@@ -273,7 +313,8 @@ concept option_like = std::same_as<std::remove_cvref_t<X>, cross_entropy_options
 /// gives 0 in float.
 ///
 /// z is a row (any contiguous sized range, or a vector_view) of float, double or halves, which are computed in float;
-/// the target any integer. The mean of one row is its loss; the sum is multiplied by its class's weight.
+/// the target any integer. The mean of one row is its loss; the sum is multiplied by its class's weight. With label
+/// smoothing the target is a distribution, as below.
 ///
 /// Special values:
 ///   target not in [0, n): NaN; as ignore_index: sum 0, mean NaN (of no rows)
@@ -286,7 +327,7 @@ concept option_like = std::same_as<std::remove_cvref_t<X>, cross_entropy_options
 ///
 /// Cost: no allocation; the passes of softmax without its output, and one more over the exponentials where p_y is above
 /// 1/2 or below 2^-100.
-/// Throws std::invalid_argument if there are weights, but not one for each class.
+/// Throws std::invalid_argument if there are weights, but not one for each class, or a label smoothing outside [0, 1].
 template <class Arch = default_arch, class In, detail::integer Target>
 [[nodiscard]] XSOFTMAX_INLINE auto cross_entropy(In&& z, Target target, const cross_entropy_options& options = {}) {
   return detail::cross_entropy_of_row<Arch>(std::forward<In>(z), static_cast<std::uint64_t>(target),
@@ -316,6 +357,29 @@ requires(!detail::option_like<DZ>) XSOFTMAX_INLINE
 /// mean: sum of w_y loss over sum of w_y, both over the rows that are not ignored; NaN if there are none. A target that
 /// is no class makes the mean NaN; without weights its row counts. Losses are rounded to the compute type and added
 /// exactly, so that the result does not depend on the order.
+///
+/// Targets that are floating-point numbers are distributions t, of the shape of z: a matrix for a matrix, a row for a
+/// row. With them, and wherever labels are smoothed (eps = options.label_smoothing; t_y = 1 at an index),
+///
+///   q_i  = w_i ((1 - eps) t_i + eps / C)       C classes whose logit is above -inf; none of eps for the others
+///   loss = sum of q_i (-log p_i)               nothing where q_i = 0, even where p_i is
+///   dz_i = W p_i - q_i, W = sum of q_i         for stablemax divided by 1 + |z_i|
+///
+/// t need not sum to 1. The mean over distributions is that over all rows; over smoothed indices it is divided by the
+/// weights w_y, as over others. Where an element m has p_m above 1/2, its gradient is (sum of q_i over the others) -
+/// W R, R = 1 - p_m: it does not collapse either.
+///
+/// Special values:
+///   t with NaN or infinities: NaN              | z_i = -inf with q_i > 0: the loss is +inf, dz_i = -q_i
+///   NaN or +inf in z, or only -inf: NaN        | z_i = -inf with q_i = 0: no part, dz_i = 0
+///   no class at all (n = 0): the loss of a distribution is 0
+///
+/// Accuracy, for q of one sign: the loss is off by at most 8 ULP (2 of them those of q), dz_i by 6 units in the last
+/// place of W p_i + q_i, that of a dominating element of (sum of q_i over the others) + W R (stablemax: 8).
+///
+/// Cost of a row with a distribution: no allocation; the passes of log_softmax and, for the gradient, those of softmax,
+/// block by block.
+/// Throws std::invalid_argument also if the shapes differ, and if there is an ignore_index for distributions.
 template <class Arch = default_arch, class In, class Targets>
 requires(!detail::integer<Targets> && !detail::executor<In>) [[nodiscard]] XSOFTMAX_INLINE
     auto cross_entropy(In&& z, Targets&& targets, const cross_entropy_options& options = {}) {
@@ -326,10 +390,11 @@ requires(!detail::integer<Targets> && !detail::executor<In>) [[nodiscard]] XSOFT
                                              });
 }
 
-/// The same with the gradient of the reduced loss in dz, a matrix of the same shape.
+/// The same with the gradient of the reduced loss in dz, a matrix of the same shape, or the row that it is of. dz may
+/// be z or the distributions themselves.
 template <class Arch = default_arch, class In, class Targets, class DZ>
 requires(!detail::integer<Targets> && !detail::executor<In> && !detail::option_like<DZ> &&
-         !detail::row_like<DZ>) XSOFTMAX_INLINE
+         !detail::losses_like<Targets, DZ>) XSOFTMAX_INLINE
     auto cross_entropy(In&& z, Targets&& targets, DZ&& dz, const cross_entropy_options& options = {}) {
   return detail::cross_entropy_of_rows<Arch>(std::forward<In>(z), targets, std::forward<DZ>(dz), options,
                                              [](const auto& task, const auto&) XSOFTMAX_LAMBDA {
@@ -338,10 +403,10 @@ requires(!detail::integer<Targets> && !detail::executor<In> && !detail::option_l
                                              });
 }
 
-/// The loss of each row by itself, w_y times -log p_y, in a row of z.rows() elements: nothing is reduced.
+/// The loss of each row of a matrix by itself, w_y times -log p_y, in a row of z.rows() elements: nothing is reduced.
 template <class Arch = default_arch, class In, class Targets, class Losses>
 requires(!detail::integer<Targets> && !detail::executor<In> && !detail::option_like<Losses> &&
-         detail::row_like<Losses>) XSOFTMAX_INLINE
+         detail::losses_like<Targets, Losses>) XSOFTMAX_INLINE
     void cross_entropy(In&& z, Targets&& targets, Losses&& losses, const cross_entropy_options& options = {}) {
   detail::losses_of_rows<Arch>(std::forward<In>(z), targets, std::forward<Losses>(losses), detail::no_output{}, options,
                                [](const auto& task, const auto&)
@@ -351,7 +416,7 @@ requires(!detail::integer<Targets> && !detail::executor<In> && !detail::option_l
 /// The same, with the gradient of each row's loss in dz.
 template <class Arch = default_arch, class In, class Targets, class Losses, class DZ>
 requires(!detail::integer<Targets> && !detail::executor<In> && !detail::option_like<DZ> &&
-         detail::row_like<Losses>) XSOFTMAX_INLINE
+         detail::losses_like<Targets, Losses>) XSOFTMAX_INLINE
     void cross_entropy(In&& z, Targets&& targets, Losses&& losses, DZ&& dz, const cross_entropy_options& options = {}) {
   detail::losses_of_rows<Arch>(
       std::forward<In>(z), targets, std::forward<Losses>(losses), std::forward<DZ>(dz), options,
@@ -369,17 +434,16 @@ template <class Arch = default_arch, detail::executor Executor, class In, class 
 
 template <class Arch = default_arch, detail::executor Executor, class In, class Targets, class DZ>
 requires(!detail::option_like<DZ> &&
-         !detail::row_like<DZ>) auto cross_entropy(Executor&& executor, In&& z, Targets&& targets, DZ&& dz,
-                                                   const cross_entropy_options& options = {}) {
+         !detail::losses_like<Targets, DZ>) auto cross_entropy(Executor&& executor, In&& z, Targets&& targets, DZ&& dz,
+                                                               const cross_entropy_options& options = {}) {
   return detail::cross_entropy_of_rows<Arch>(
       std::forward<In>(z), targets, std::forward<DZ>(dz), options,
       [&](const auto& task, const auto& in) { return detail::run_cross_entropy<Arch>(executor, in, task); });
 }
 
 template <class Arch = default_arch, detail::executor Executor, class In, class Targets, class Losses>
-requires(!detail::option_like<Losses> &&
-         detail::row_like<Losses>) void cross_entropy(Executor&& executor, In&& z, Targets&& targets, Losses&& losses,
-                                                      const cross_entropy_options& options = {}) {
+requires(!detail::option_like<Losses> && detail::losses_like<Targets, Losses>) void cross_entropy(
+    Executor&& executor, In&& z, Targets&& targets, Losses&& losses, const cross_entropy_options& options = {}) {
   detail::losses_of_rows<Arch>(
       std::forward<In>(z), targets, std::forward<Losses>(losses), detail::no_output{}, options,
       [&](const auto& task, const auto& in) {
@@ -389,8 +453,9 @@ requires(!detail::option_like<Losses> &&
 
 template <class Arch = default_arch, detail::executor Executor, class In, class Targets, class Losses, class DZ>
 requires(!detail::option_like<DZ> &&
-         detail::row_like<Losses>) void cross_entropy(Executor&& executor, In&& z, Targets&& targets, Losses&& losses,
-                                                      DZ&& dz, const cross_entropy_options& options = {}) {
+         detail::losses_like<Targets, Losses>) void cross_entropy(Executor&& executor, In&& z, Targets&& targets,
+                                                                  Losses&& losses, DZ&& dz,
+                                                                  const cross_entropy_options& options = {}) {
   detail::losses_of_rows<Arch>(
       std::forward<In>(z), targets, std::forward<Losses>(losses), std::forward<DZ>(dz), options,
       [&](const auto& task, const auto& in) {

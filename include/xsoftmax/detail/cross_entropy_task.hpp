@@ -88,6 +88,9 @@ struct cross_entropy_task {
   const signed_sum_digits* other = nullptr;
   double divisor = 1.0;
   T* result = nullptr;
+  source distributions = {}; ///< instead of targets that are indices
+  bool has_distributions = false;
+  double smoothing = 0.0; ///< the share of each target that all classes get
 };
 
 } // namespace detail

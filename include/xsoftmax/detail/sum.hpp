@@ -417,7 +417,8 @@ private:
     if constexpr (Neighbours == neighbour_sum::in_double) {
       unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
-        enter_lanes < IsFirst&& at<per_lanes, at % per_lanes>(e.v[at]);
+        constexpr bool is_first = IsFirst && at < per_lanes;
+        enter_lanes<is_first, at % per_lanes>(e.v[at]);
       });
     } else {
       unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {

@@ -70,6 +70,40 @@ struct no_logits {
   }
 };
 
+/// The terms of n elements added, at most a block.
+template <class A, class T, class Formula>
+XSOFTMAX_INLINE double_pair sum_of_terms(contiguous_row<const T> y, contiguous_row<const T> dy, std::size_t n) {
+  lane_sum<A, T> lanes;
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    lanes.add(Formula::terms(load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
+  });
+  return lanes.total();
+}
+
+/// A block of doubles that holds infinities, NaN or products that overflow, or whose lanes overflow: the exceptional
+/// terms by IEEE addition, the others exactly.
+template <class A, class T, class Formula>
+__attribute__((noinline, cold)) void add_one_by_one(signed_sum& total, contiguous_row<const T> y,
+                                                    contiguous_row<const T> dy, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (*y.at(i) != Formula::masked) {
+      total.add(Formula::term(*y.at(i), *dy.at(i)));
+    }
+  }
+}
+
+/// The terms of n elements, at most a block, join the sum.
+template <class A, class T, class Formula>
+__attribute__((noinline)) void add_block(signed_sum& total, contiguous_row<const T> y, contiguous_row<const T> dy,
+                                         std::size_t n) {
+  const double_pair block = sum_of_terms<A, T, Formula>(y, dy, n);
+  if (sizeof(T) == 4 || is_finite(block)) [[likely]] {
+    total.add(block);
+  } else {
+    add_one_by_one<A, T, Formula>(total, y, dy, n);
+  }
+}
+
 /// The two passes over a row. Both work on any range of it that begins at a multiple of the block: sums of parts are
 /// merged, and the result is that of one pass.
 template <class A, class T, class Formula, class Y, class DY, class DZ, class Z>
@@ -120,40 +154,24 @@ private:
   __attribute__((noinline)) void reduce(signed_sum& total, std::size_t first, std::size_t last) const {
     for (; first < last; first += block_size<T>) {
       const std::size_t end = last - first > block_size<T> ? first + block_size<T> : last;
-      const double_pair block = block_sum(first, end);
-      if (sizeof(T) == 4 || is_finite(block)) [[likely]] {
-        total.add(block);
-      } else {
-        one_by_one(total, first, end);
-      }
+      with_block(first, end,
+                 [&](auto y, auto dy) XSOFTMAX_LAMBDA { add_block<A, T, Formula>(total, y, dy, end - first); });
     }
   }
 
-  /// At most a block, of either access.
   __attribute__((noinline)) double_pair block_sum(std::size_t first, std::size_t last) const {
-    typename Y::buffer y_room;
-    typename DY::buffer dy_room;
-    const auto y = y_.template block<A>(first, last, y_room);
-    const auto dy = dy_.template block<A>(first, last, dy_room);
-    lane_sum<A, T> lanes;
-    for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-      lanes.add(Formula::terms(load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
-    });
-    return lanes.total();
+    return with_block(
+        first, last, [&](auto y, auto dy) XSOFTMAX_LAMBDA { return sum_of_terms<A, T, Formula>(y, dy, last - first); });
   }
 
-  /// A block of doubles that holds infinities, NaN or products that overflow, or whose lanes overflow: the exceptional
-  /// terms by IEEE addition, the others exactly.
-  __attribute__((noinline, cold)) void one_by_one(signed_sum& total, std::size_t first, std::size_t last) const {
+  /// f(y, dy) of at most a block, of either access.
+  template <class F>
+  XSOFTMAX_INLINE auto with_block(std::size_t first, std::size_t last, F&& f) const {
     typename Y::buffer y_room;
     typename DY::buffer dy_room;
-    const auto y = y_.template block<A>(first, last, y_room);
-    const auto dy = dy_.template block<A>(first, last, dy_room);
-    for (std::size_t i = 0; i < last - first; ++i) {
-      if (*y.at(i) != Formula::masked) {
-        total.add(Formula::term(*y.at(i), *dy.at(i)));
-      }
-    }
+    const contiguous_row<const T> y{y_.template block<A>(first, last, y_room).data};
+    const contiguous_row<const T> dy{dy_.template block<A>(first, last, dy_room).data};
+    return f(y, dy);
   }
 
   __attribute__((noinline)) void write(double_pair total, std::size_t first, std::size_t last) const {

@@ -7,101 +7,14 @@
 //   dz_i   = p_i                           both times 1 / (1 + |z_i|) for StableMax
 //
 // A p_y so small that it underflows, or might, says nothing; then the loss is that of the logarithm itself.
+//
+// Targets that are distributions, or become them by smoothing: target_distribution.hpp.
 #pragma once
 
-#include <xsoftmax/detail/cross_entropy_task.hpp>
-#include <xsoftmax/detail/kernel/log_softmax.hpp>
-#include <xsoftmax/detail/kernel/log_stablemax.hpp>
-#include <xsoftmax/detail/kernel/log_sum_exp.hpp>
-#include <xsoftmax/detail/kernel/softmax_of_row.hpp>
-#include <xsoftmax/detail/kernel/stablemax.hpp>
-#include <xsoftmax/detail/kernel/stablemax_slope.hpp>
+#include <xsoftmax/detail/kernel/loss_link.hpp>
+#include <xsoftmax/detail/kernel/target_distribution.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
-
-/// All logarithms of a row, nowhere.
-template <class T>
-XSOFTMAX_INLINE log_softmax_task<T> log_task_of_row(const source& z, std::size_t n) {
-  return {.z = z,
-          .y = {},
-          .rows = 1,
-          .cols = n,
-          .temperature = 1.0,
-          .sink = -infinity<double>,
-          .masked_row = masked_row_policy::nan};
-}
-
-/// The logarithm of one element's probability by the kernel of all of them, whose last pass is over that one.
-template <class A, class T, class Kernel, class Task>
-XSOFTMAX_INLINE T log_of_element(Task task, std::size_t y) {
-  log_softmax_summary summary;
-  T value;
-  task.step = log_softmax_step::largest;
-  task.summary = &summary;
-  Kernel::run(task);
-  if (summary.largest - summary.largest == 0) {
-    task.step = log_softmax_step::others;
-    Kernel::run(task);
-  }
-  task.step = log_softmax_step::write;
-  task.z = elements_from<T>(task.z, 0, y);
-  task.y = destination_at(&value);
-  task.cols = 1;
-  Kernel::run(task);
-  return value;
-}
-
-/// What cross_entropy asks of a link.
-template <class A, class T>
-class softmax_loss {
-public:
-  static constexpr bool has_slope = false;
-
-  __attribute__((noinline)) softmax_loss(const source& z, std::size_t n) {
-    using task = log_sum_exp_state_task<T>;
-    log_sum_exp_state<A, T>::run(task{.what = task::step::push_terms, .state = &whole_, .z = z, .cols = n});
-  }
-
-  /// Those of n elements of the row, at most a block.
-  __attribute__((noinline)) void probabilities(const T* x, T* p, std::size_t n) const {
-    softmax<A, T>::run(softmax_of_row<T>(source_at(x), destination_at(p), n, 1.0, &whole_));
-  }
-
-  /// The logarithm of element y of a row of n.
-  static __attribute__((noinline)) T log_probability(const source& z, std::size_t n, std::size_t y) {
-    return log_of_element<A, T, log_softmax<A, T>>(log_task_of_row<T>(z, n), y);
-  }
-
-private:
-  log_sum_exp_summary whole_;
-};
-
-template <class A, class T>
-class stablemax_loss {
-public:
-  static constexpr bool has_slope = true;
-
-  __attribute__((noinline)) stablemax_loss(const source& z, std::size_t n) {
-    const stablemax_task<T> task{
-        .z = z, .p = {}, .rows = 1, .cols = n, .masked_row = masked_row_policy::nan, .store = store_kind::cached};
-    using In = any_row<T, const void>;
-    using Out = any_row<T, void>;
-    state_ = stablemax_row<A, T, In, Out>(task, row_of<T>(z, 0), Out{}).state();
-  }
-
-  __attribute__((noinline)) void probabilities(const T* x, T* p, std::size_t n) const {
-    state_.template with_step<A>([&](const auto& step) XSOFTMAX_LAMBDA {
-      transform<A, T>(step, contiguous_row<const T>{x}, contiguous_row<T>{p}, n);
-    });
-  }
-
-  static __attribute__((noinline)) T log_probability(const source& z, std::size_t n, std::size_t y) {
-    return log_of_element<A, T, log_stablemax<A, T>>(log_stablemax_task<T>{log_task_of_row<T>(z, n)}, y);
-  }
-
-private:
-  stablemax_state<T> state_;
-};
 
 /// The sum of probabilities of which one is left out, block by block.
 template <class A, class T>
@@ -163,7 +76,8 @@ public:
       : task_(task), total_(task.total != nullptr ? *task.total : signed_sum_digits{}) {}
 
   void run() {
-    const bool batched = task_.link == loss_link::softmax && wants_gradient() &&
+    const bool indices = !task_.has_distributions && task_.smoothing == 0;
+    const bool batched = indices && task_.link == loss_link::softmax && wants_gradient() &&
                          has_plain_rows<T>(task_.z, task_.cols) && has_plain_rows<T>(task_.dz, task_.cols) &&
                          task_.z.data != task_.dz.data;
     if (batched) {
@@ -176,9 +90,9 @@ public:
     } else {
       for (std::size_t r = 0; r < task_.rows; ++r) {
         if (task_.link == loss_link::softmax) {
-          row<softmax_loss<A, T>>(r);
+          indices ? row<softmax_loss<A, T>>(r) : distribution_row<softmax_loss<A, T>>(r);
         } else {
-          row<stablemax_loss<A, T>>(r);
+          indices ? row<stablemax_loss<A, T>>(r) : distribution_row<stablemax_loss<A, T>>(r);
         }
       }
     }
@@ -228,7 +142,7 @@ private:
 
   template <class Loss>
   XSOFTMAX_INLINE T log_probability(std::size_t r, std::size_t y) const {
-    return Loss::log_probability(rows_from<T>(task_.z, r), task_.cols, y);
+    return typename Loss::logarithms(rows_from<T>(task_.z, r), task_.cols).of_element(y);
   }
 
   template <class Body>
@@ -253,36 +167,86 @@ private:
     const T z_y = z.template element<A>(y);
     T p_y;
     link.probabilities(&z_y, &p_y, 1);
-    const auto each_block = [&](auto&& body) XSOFTMAX_LAMBDA {
-      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
-        const T* const x = z.template block<A>(from, to, z_room).data;
-        link.probabilities(x, p_room.element, to - from);
-        body(x, from, to - from);
-      });
-    };
     const auto found = loss_of_probability<A, T>(
         p_y,
         [&]() XSOFTMAX_LAMBDA {
           sum_of_others<A, T> others;
-          each_block([&](const T*, std::size_t from, std::size_t n)
-                         XSOFTMAX_LAMBDA { others.add(p_room.element, from, n, y); });
+          for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+            link.probabilities(z.template block<A>(from, to, z_room).data, p_room.element, to - from);
+            others.add(p_room.element, from, to - from, y);
+          });
           return others.value();
         },
         [&]() XSOFTMAX_LAMBDA { return log_probability<Loss>(r, y); });
-    const V scale(finish(r, y, found.loss));
-    if (!wants_gradient()) {
+    const T scale = finish(r, y, found.loss);
+    if (wants_gradient()) {
+      write_gradient(link, r, scale,
+                     [&](contiguous_row<const T>, T* p, std::size_t from, std::size_t n) XSOFTMAX_LAMBDA {
+                       if (y - from < n) {
+                         p[y - from] = found.gradient;
+                       }
+                     });
+    }
+  }
+
+  /// The same for a target that is a distribution.
+  template <class Loss>
+  __attribute__((noinline)) void distribution_row(std::size_t r) {
+    const std::uint64_t y = task_.has_distributions ? 0 : task_.targets.get(r);
+    if (!task_.has_distributions && !is_class(y)) {
+      without_target(r, y);
       return;
     }
+    const source row = rows_from<T>(task_.z, r);
+    const any_row<T, const void> z = row_of<T>(task_.z, r);
+    block_buffer<T> z_room;
+    block_buffer<T> q_room;
+    std::uint64_t classes = task_.cols;
+    if (task_.smoothing != 0) {
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+        classes -= count_masked<A, T>(z.template block<A>(from, to, z_room), to - from);
+      });
+    }
+    const target_distribution<A, T> target(task_, r, classes, y);
+    const typename Loss::logarithms logarithms(row, task_.cols);
+    distribution_loss<A, T> loss(logarithms.largest(), logarithms.below_dominating());
+    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+      block_buffer<T> log_room;
+      const auto x = z.template block<A>(from, to, z_room);
+      logarithms.write(source_at(x.data), to - from, log_room.element);
+      loss.add(x, target.block(x, from, to, q_room), {log_room.element}, from, to - from, q_room);
+    });
+    loss.settle();
+    if (!logarithms.exist()) {
+      loss.invalidate();
+    }
+    set_loss(r, loss.loss());
+    if (wants_gradient()) {
+      write_gradient(Loss(row, task_.cols), r, static_cast<T>(task_.scale),
+                     [&](contiguous_row<const T> x, T* p, std::size_t from, std::size_t n)
+                         XSOFTMAX_LAMBDA { loss.gradient(p, target.block(x, from, from + n, q_room), from, n); });
+    }
+  }
+
+  /// dz, block by block: adjust(x, p, from, n) makes of n probabilities, from element `from` on, the gradient of a link
+  /// without slope at the logits x.
+  template <class Loss, class Adjust>
+  XSOFTMAX_INLINE void write_gradient(const Loss& link, std::size_t r, T factor, const Adjust& adjust) const {
+    const V scale(factor);
+    const any_row<T, const void> z = row_of<T>(task_.z, r);
     const any_row<T, void> dz = row_of<T>(task_.dz, r);
+    block_buffer<T> z_room;
+    block_buffer<T> p_room;
     block_buffer<T> room;
-    each_block([&](const T* x, std::size_t from, std::size_t n) XSOFTMAX_LAMBDA {
-      if (y - from < n) {
-        p_room.element[y - from] = found.gradient;
-      }
+    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+      const std::size_t n = to - from;
+      const contiguous_row<const T> x = z.template block<A>(from, to, z_room);
+      link.probabilities(x.data, p_room.element, n);
+      adjust(x, p_room.element, from, n);
       const contiguous_row<T> target = dz.target(from, room);
       for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
         const auto p = load_chunk<A, T>(contiguous_row<const T>{p_room.element}, i, extent, T{});
-        const auto logits = load_chunk<A, T>(contiguous_row<const T>{x}, i, extent, T{});
+        const auto logits = load_chunk<A, T>(x, i, extent, T{});
         store_chunk<A, false, T>(target, i, extent,
                                  map(
                                      [&](V v, V logit) XSOFTMAX_LAMBDA {
@@ -294,7 +258,7 @@ private:
                                      },
                                      p, logits));
       });
-      dz.template commit<A>(from, from + n, room);
+      dz.template commit<A>(from, to, room);
     });
   }
 

@@ -22,6 +22,7 @@
 #if XSOFTMAX_UNIT_KIND(XSOFTMAX_TARGET_ARCH) == 2
 
 #include <xsoftmax/detail/backward_task.hpp>
+#include <xsoftmax/detail/convergence_task.hpp>
 #include <xsoftmax/detail/cross_entropy_task.hpp>
 #include <xsoftmax/detail/kernels.hpp>
 #include <xsoftmax/detail/log_softmax_task.hpp>

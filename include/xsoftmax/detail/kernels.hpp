@@ -11,10 +11,12 @@
 #include <xsoftmax/detail/kernel/log_stablemax_backward.hpp>
 #include <xsoftmax/detail/kernel/log_sum_exp.hpp>
 #include <xsoftmax/detail/kernel/noise.hpp>
+#include <xsoftmax/detail/kernel/partition_function.hpp>
 #include <xsoftmax/detail/kernel/perpendicular_gradient.hpp>
 #include <xsoftmax/detail/kernel/sample.hpp>
 #include <xsoftmax/detail/kernel/sample_many.hpp>
 #include <xsoftmax/detail/kernel/sample_truncated.hpp>
+#include <xsoftmax/detail/kernel/slope_spread.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
 #include <xsoftmax/detail/kernel/softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/stablemax.hpp>

@@ -110,6 +110,15 @@ struct avx2 {
     return D(_mm256_andnot_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ), v));
   }
 
+  /// x where a = b, y elsewhere.
+  static XSOFTMAX_INLINE F where_equal(F a, F b, F x, F y) {
+    return F(_mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+  }
+
+  static XSOFTMAX_INLINE D where_equal(D a, D b, D x, D y) {
+    return D(_mm256_blendv_pd(y, x, _mm256_cmp_pd(a, b, _CMP_EQ_OQ)));
+  }
+
   /// count + 1 where a = b.
   static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
     return I(_mm256_sub_epi32(count, _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))));

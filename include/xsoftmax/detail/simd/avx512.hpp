@@ -108,6 +108,15 @@ struct avx512 {
     return D(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ), v));
   }
 
+  /// x where a = b, y elsewhere.
+  static XSOFTMAX_INLINE F where_equal(F a, F b, F x, F y) {
+    return F(_mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), x));
+  }
+
+  static XSOFTMAX_INLINE D where_equal(D a, D b, D x, D y) {
+    return D(_mm512_mask_mov_pd(y, _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ), x));
+  }
+
   /// count + 1 where a = b.
   static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
     return I(_mm512_mask_sub_epi32(count, _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), count, _mm512_set1_epi32(-1)));

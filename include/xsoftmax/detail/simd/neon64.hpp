@@ -106,6 +106,11 @@ struct neon64 {
     return D(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(v), vceqq_f64(a, b))));
   }
 
+  /// x where a = b, y elsewhere.
+  static XSOFTMAX_INLINE F where_equal(F a, F b, F x, F y) { return F(vbslq_f32(vceqq_f32(a, b), x, y)); }
+
+  static XSOFTMAX_INLINE D where_equal(D a, D b, D x, D y) { return D(vbslq_f64(vceqq_f64(a, b), x, y)); }
+
   /// count + 1 where a = b.
   static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
     return I(vsubq_s32(count, vreinterpretq_s32_u32(vceqq_f32(a, b))));

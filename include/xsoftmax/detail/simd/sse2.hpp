@@ -118,6 +118,17 @@ struct sse2 {
 
   static XSOFTMAX_INLINE D zero_where_equal(D a, D b, D v) { return D(_mm_andnot_pd(_mm_cmpeq_pd(a, b), v)); }
 
+  /// x where a = b, y elsewhere.
+  static XSOFTMAX_INLINE F where_equal(F a, F b, F x, F y) {
+    const __m128 equal = _mm_cmpeq_ps(a, b);
+    return F(_mm_or_ps(_mm_and_ps(equal, x), _mm_andnot_ps(equal, y)));
+  }
+
+  static XSOFTMAX_INLINE D where_equal(D a, D b, D x, D y) {
+    const __m128d equal = _mm_cmpeq_pd(a, b);
+    return D(_mm_or_pd(_mm_and_pd(equal, x), _mm_andnot_pd(equal, y)));
+  }
+
   /// count + 1 where a = b.
   static XSOFTMAX_INLINE I count_equal(F a, F b, I count) {
     return I(_mm_sub_epi32(count, _mm_castps_si128(_mm_cmpeq_ps(a, b))));

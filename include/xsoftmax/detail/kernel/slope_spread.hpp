@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// pi T / (max a - min a) of each row.
+#pragma once
+
+#include <xsoftmax/detail/convergence_task.hpp>
+#include <xsoftmax/detail/kernel/slope_range.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+template <class A, class T>
+struct slope_spread {
+  static void run(const slope_spread_task<T>& task) noexcept {
+    const bool plain = has_plain_rows<T>(task.a, task.cols) && has_plain_rows<T>(task.z, task.cols);
+    if (task.z.data == nullptr) {
+      plain ? rows<false>(task, plain_rows{}) : rows<false>(task, any_rows{});
+    } else {
+      plain ? rows<true>(task, plain_rows{}) : rows<true>(task, any_rows{});
+    }
+  }
+
+private:
+  struct plain_rows {
+    XSOFTMAX_INLINE auto operator()(const source& m, std::size_t r) const { return plain_row_of<T>(m, r); }
+  };
+
+  struct any_rows {
+    XSOFTMAX_INLINE auto operator()(const source& m, std::size_t r) const { return row_of<T>(m, r); }
+  };
+
+  template <bool HasLogits, class Access>
+  static __attribute__((noinline)) void rows(const slope_spread_task<T>& task, Access access) noexcept {
+    for (std::size_t r = 0; r < task.rows; ++r) {
+      const slope_range<T> range =
+          range_of_row<A, T, HasLogits>(access(HasLogits ? task.z : task.a, r), access(task.a, r), task.cols);
+      task.out[static_cast<std::ptrdiff_t>(r) * task.out_stride] = radius(range, task.temperature);
+    }
+  }
+
+  static XSOFTMAX_INLINE double radius(const slope_range<T>& range, double temperature) {
+    constexpr double pi = 3.141592653589793238;
+    if (!range.valid) {
+      return 0.0;
+    }
+    if (range.empty() || range.least == range.greatest) {
+      return infinity<double>;
+    }
+    const auto least = static_cast<double>(range.least);
+    const auto greatest = static_cast<double>(range.greatest);
+    const double spread = greatest - least;
+    return spread <= 1.7976931348623157e308 ? pi * temperature / spread
+                                            : pi * 0.5 * temperature / (greatest * 0.5 - least * 0.5);
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -29,10 +29,11 @@ struct partition_point {
 /// What is asked of F(t) = sum of exp(zeta_k + d_k t) over one row; zeta_k = (z_k - largest) / T, d_k = scale (a_k -
 /// origin / scale).
 enum class partition_step : unsigned char {
-  range,     ///< result: least and greatest slope a, largest z, and 1 if all that counts is a number
-  vote,      ///< result[0]: the slope a that has more than half of all weight, if there is one; otherwise some slope
+  range,     ///< result: least and greatest slope a, largest z, its a, and 1 if all that counts is a number
+  vote,      ///< result[0]: the d that has more than half of all weight, if there is one; otherwise some d
   tail,      ///< result: F(0) over the classes with d_k = 0; F(u) and F'(u) over the others
-  crossings, ///< result: how far to the right the first term reaches `level`, and level - margin, the same to the left
+  rough,     ///< the same to about 2^-16, through floats
+  crossings, ///< result: how far to the right, and to the left, the first term reaches `level`; about
   values,    ///< F and F' at `count` points
 };
 
@@ -43,13 +44,12 @@ struct partition_function_task {
   std::size_t cols;
   double temperature;
   partition_step step = partition_step::range;
-  double* result = nullptr; ///< four
+  double* result = nullptr; ///< five
   double largest = 0.0;
   double scale = 1.0; ///< a power of two
   double origin = 0.0;
   double u = 0.0;
   double level = 0.0;
-  double margin = 0.0;
   partition_point* points = nullptr;
   std::size_t count = 0;
 };

@@ -10,14 +10,8 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
 
-/// Classes of one slope that together have more than half of the weight at t = 0.
-struct dominating_slope {
-  bool exists = false;
-  double weight = 0.0; ///< theirs, relative to the heaviest class
-  double others = 0.0; ///< of all others
-};
-
-/// The weight of the others at a real point, by that of the dominating slope: log h and its derivative.
+/// At a real point: the logarithm of the weight of all other classes by that of those whose slope is the origin, and
+/// its derivative.
 struct log_tail {
   double value;
   double slope;
@@ -28,11 +22,11 @@ class partition_line {
 public:
   partition_line(const source& z, const source& a, std::size_t classes, double temperature)
       : task_{.z = z, .a = a, .cols = classes, .temperature = temperature} {
-    double range[4] = {0.0, 0.0, 0.0, 1.0};
+    double range[5] = {0.0, 0.0, 0.0, 0.0, 1.0};
     if (classes != 0) {
       ask(partition_step::range, range);
     }
-    valid_ = range[3] != 0.0;
+    valid_ = range[4] != 0.0;
     has_zeros_ = valid_ && range[0] < range[1];
     if (!has_zeros_) {
       return;
@@ -45,6 +39,7 @@ public:
     task_.scale = std::ldexp(1.0, -octave);
     least_ = range[0] * task_.scale;
     greatest_ = range[1] * task_.scale;
+    heaviest_ = range[3] * task_.scale;
   }
 
   /// Are all slopes and logits that count numbers?
@@ -60,42 +55,40 @@ public:
   /// What t means in the units of the caller.
   double unscaled(double t) const { return t * task_.scale * task_.temperature; }
 
-  /// Looks for it, and measures slopes from it; from the middle if there is none.
-  dominating_slope find_dominating() {
-    double result[4];
-    ask(partition_step::vote, result);
-    task_.origin = result[0] * task_.scale;
-    task_.u = 0.0;
-    ask(partition_step::tail, result);
-    dominating_slope found{result[0] > result[1], result[0], result[1]};
-    if (!found.exists) {
-      task_.origin = least_ * 0.5 + greatest_ * 0.5;
+  /// Is there a slope whose classes together have more than half of all weight at t = 0? It is the origin then; if
+  /// there is none, the middle of all slopes.
+  bool find_dominating() {
+    if (dominates(heaviest_)) {
+      return true;
     }
-    return found;
+    double winner[1];
+    task_.origin = 0.0;
+    ask(partition_step::vote, winner);
+    if (winner[0] != heaviest_ && dominates(winner[0])) {
+      return true;
+    }
+    task_.origin = least_ * 0.5 + greatest_ * 0.5;
+    return false;
   }
 
-  /// At a real u, by the weight of the dominating slope.
-  log_tail tail(double u, double weight) {
-    double result[4];
-    task_.u = u;
-    ask(partition_step::tail, result);
-    return {std::log(result[1] / weight), result[2] / result[1]};
-  }
+  log_tail tail(double u) { return tail(partition_step::tail, u); }
 
-  /// How far to the right, and to the left, a class reaches the dominating slope's weight; and up to where all of them
-  /// together certainly do not.
-  struct crossing {
-    double most;
-    double least;
+  /// The same off by less than rough_error.
+  log_tail rough_tail(double u) { return tail(partition_step::rough, u); }
+
+  static constexpr double rough_error = 0x1p-13;
+
+  /// About how far to the right, and to the left, one of the other classes first has the weight of the origin's.
+  struct crossings {
+    double right;
+    double left;
   };
 
-  void find_crossings(double weight, crossing& right, crossing& left) {
-    double result[4];
-    task_.level = std::log(weight);
-    task_.margin = std::log(static_cast<double>(task_.cols));
+  crossings find_crossings() {
+    double result[2];
+    task_.level = std::log(weight_);
     ask(partition_step::crossings, result);
-    right = {result[0], result[1]};
-    left = {result[2], result[3]};
+    return {result[0], result[1]};
   }
 
   void evaluate(partition_point* points, std::size_t count) {
@@ -105,6 +98,23 @@ public:
   }
 
 private:
+  log_tail tail(partition_step step, double u) {
+    double sums[3];
+    task_.u = u;
+    ask(step, sums);
+    weight_ = sums[0];
+    return {std::log(sums[1] / sums[0]), sums[2] / sums[1]};
+  }
+
+  bool dominates(double slope) {
+    task_.origin = slope;
+    double log_others = rough_tail(0.0).value;
+    if (std::fabs(log_others) < rough_error) {
+      log_others = tail(0.0).value;
+    }
+    return log_others < 0;
+  }
+
   void ask(partition_step step, double* result) {
     task_.step = step;
     task_.result = result;
@@ -114,8 +124,10 @@ private:
   partition_function_task<T> task_;
   bool valid_ = false;
   bool has_zeros_ = false;
+  double weight_ = 1.0; ///< of the classes at the origin
   double least_ = 0.0;
   double greatest_ = 0.0;
+  double heaviest_ = 0.0; ///< the slope of the largest logit
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

@@ -5,8 +5,8 @@
 //   h(u) = (weight of the others at u) / (weight of the dominating slope) < 1    for u in (u_-, u_+), 0 among them
 //   every zero has |t| >= sqrt(min(-u_-, u_+)^2 + (pi / spread)^2)
 //
-// log h is convex, so that Newton's steps from the side where h > 1 never pass the root, and the chord from u = 0 to
-// the last of them ends before it.
+// log h is convex, so that Newton's method closes in on a root from where h > 1. It does so roughly first; a step from
+// there at full precision is off by no more than the curvature of log h allows, which is the variance of slopes.
 #pragma once
 
 #include <xsoftmax/detail/partition_line.hpp>
@@ -26,21 +26,26 @@ public:
 
   /// Needs zeros.
   explicit tight_bound(line_type& line) : height_(pi / line.spread()) {
-    group_ = line.find_dominating();
-    if (!group_.exists) {
+    if (!line.find_dominating()) {
       return;
     }
-    typename line_type::crossing right;
-    typename line_type::crossing left;
-    line.find_crossings(group_.weight, right, left);
-    // A side is left out if the other root is certainly nearer.
-    if (right.least < left.most) {
-      right_ = root(line, right.most);
+    const auto start = line.find_crossings();
+    const bool right_first = start.right <= start.left;
+    weight_root& near = right_first ? right_ : left_;
+    weight_root& far = right_first ? left_ : right_;
+    const double sign = right_first ? 1.0 : -1.0;
+    const double near_start = right_first ? start.right : start.left;
+    const double far_start = right_first ? start.left : start.right;
+    near = root(line, sign * near_start);
+    gap_ = std::fabs(near.u);
+    if (std::isfinite(far_start) && far_start > 0) {
+      // Is the other one nearer after all? There h is above 1 at the same distance.
+      const double mirrored = line.rough_tail(-sign * gap_).value;
+      if (mirrored > -line_type::rough_error) {
+        far = root(line, -sign * (mirrored > line_type::rough_error ? gap_ : far_start));
+        gap_ = std::fmin(gap_, std::fabs(far.u));
+      }
     }
-    if (left.least < right.most) {
-      left_ = root(line, -left.most);
-    }
-    gap_ = std::fmin(std::fabs(right_.u), std::fabs(left_.u));
   }
 
   /// In units of partition_line.
@@ -53,29 +58,47 @@ public:
   const weight_root& left() const { return left_; }
 
 private:
-  /// From a point where a single class has the weight of the dominating slope.
-  weight_root root(line_type& line, double u) const {
+  /// The root that is reached from u, where h > 1, or a little nearer to 0.
+  static weight_root root(line_type& line, double u) {
     if (!std::isfinite(u)) {
       return {};
     }
-    const double at_zero = std::log(std::fmax(group_.others, std::numeric_limits<double>::min()) / group_.weight);
-    const double rounding = 0x1p-50 * (1.0 - at_zero);
-    log_tail tail = line.tail(u, group_.weight);
-    for (int step = 0; step < 100 && tail.value > rounding; ++step) {
+    for (int step = 0; step < 60; ++step) {
+      const log_tail tail = line.rough_tail(u);
+      if (!std::isfinite(tail.value) || !std::isfinite(tail.slope)) {
+        break;
+      }
       const double next = u - tail.value / tail.slope;
-      if (!(std::fabs(next) < std::fabs(u))) {
+      if (!(next * u > 0)) {
         break;
       }
       u = next;
-      tail = line.tail(u, group_.weight);
+      if (std::fabs(tail.value) < 0x1p-12) {
+        break;
+      }
     }
-    const double above = std::fmax(tail.value, 0.0) + rounding;
-    return {u * (at_zero / (at_zero - above)), tail.slope};
+    const double curvature = 0.25 * line.spread() * line.spread();
+    log_tail tail{};
+    for (int step = 0; step < 60; ++step) {
+      tail = line.tail(u);
+      const double move = tail.value / tail.slope;
+      const double next = u - move;
+      // The slope of log h on the way is at least this, and Newton's step too long by no more than that.
+      const double steepness = std::fabs(tail.slope) - curvature * std::fabs(move);
+      const double error = 0.5 * curvature * move * move / steepness;
+      const bool stuck = step > 8 && std::fabs(move) <= 0x1p-40 * std::fabs(u);
+      if ((steepness > 0 && error <= 0x1p-43 * std::fabs(next)) || stuck) {
+        const double rounding = (0x1p-46 + 0x1p-50 * line.spread() * std::fabs(next)) / std::fabs(tail.slope);
+        const double distance = std::fabs(next) - (stuck ? std::fabs(move) : error) - rounding;
+        return {std::copysign(std::fmax(distance, 0.0), u), tail.slope};
+      }
+      u = next;
+    }
+    return {0.0, tail.slope}; // no statement
   }
 
   double height_;
   double gap_ = 0.0;
-  dominating_slope group_;
   weight_root right_;
   weight_root left_;
 };

@@ -217,7 +217,7 @@ private:
       loss.add(x, target.block(x, from, to, q_room), {log_room.element}, from, to - from, q_room);
     });
     loss.settle();
-    if (!logarithms.exist()) {
+    if (task_.cols != 0 && !logarithms.exist()) {
       loss.invalidate();
     }
     set_loss(r, loss.loss());

@@ -14,12 +14,12 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// The sum of doubles in 16 lanes, however many there are in a batch.
-template <class A>
-class double_lanes {
+/// A sum of T in 16 lanes, however many there are in a batch. Chunks begin at multiples of 16.
+template <class A, class T>
+class fixed_lanes {
 public:
   template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, double>, N>& e) {
+  XSOFTMAX_INLINE void add(const pack<batch<A, T>, N>& e) {
     unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       lane_.v[at % batches] = lane_.v[at % batches] + e.v[at];
@@ -27,24 +27,23 @@ public:
   }
 
   XSOFTMAX_INLINE double total() const {
-    alignas(64) double lane[count];
+    alignas(64) T lane[count];
     unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
-      native<A>::store(lane + decltype(b)::value * lanes<A, double>, lane_.v[decltype(b)::value]);
+      native<A>::store(lane + decltype(b)::value * lanes<A, T>, lane_.v[decltype(b)::value]);
     });
     for (std::size_t half = count / 2; half != 0; half /= 2) {
       for (std::size_t i = 0; i < half; ++i) {
         lane[i] += lane[i + half];
       }
     }
-    return lane[0];
+    return static_cast<double>(lane[0]);
   }
 
 private:
   static constexpr std::size_t count = 16;
-  static constexpr std::size_t batches = count / lanes<A, double>;
+  static constexpr std::size_t batches = count / lanes<A, T>;
 
-  pack<batch<A, double>, batches> lane_ =
-      make_pack<batches>([](auto) XSOFTMAX_LAMBDA { return batch<A, double>(0.0); });
+  pack<batch<A, T>, batches> lane_ = make_pack<batches>([](auto) XSOFTMAX_LAMBDA { return batch<A, T>(T{}); });
 };
 
 template <class A, class T>
@@ -58,37 +57,39 @@ public:
     task_.result[0] = static_cast<double>(found.least);
     task_.result[1] = static_cast<double>(found.greatest);
     task_.result[2] = static_cast<double>(found.largest);
-    task_.result[3] = found.valid ? 1.0 : 0.0;
+    task_.result[3] = found.valid ? slope_of(found.largest) : 0.0;
+    task_.result[4] = found.valid ? 1.0 : 0.0;
   }
 
-  /// Each slope votes with its weight, for itself or against whoever leads (Boyer and Moore). Eight ballots, however
-  /// many lanes there are.
+  /// Each slope votes with its weight, for itself or against whoever leads (Boyer and Moore). As many ballots as there
+  /// are lanes, however wide a batch is.
   __attribute__((noinline)) void vote() const {
-    constexpr std::size_t ballots = 8;
-    constexpr std::size_t width = lanes<A, double>;
-    pack<D, ballots / width> leader = make_pack<ballots / width>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
-    pack<D, ballots / width> lead = leader;
-    each_chunk([&](const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA {
-      unroll<std::remove_cvref_t<decltype(zeta)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+    constexpr std::size_t ballots = 16;
+    constexpr std::size_t width = lanes<A, float>;
+    pack<F, ballots / width> leader = make_pack<ballots / width>([](auto) XSOFTMAX_LAMBDA { return F(0.0f); });
+    pack<F, ballots / width> lead = leader;
+    each_rough_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+      const auto weight = map([](F v) XSOFTMAX_LAMBDA { return math::exp<A, float>(v); }, in_floats(zeta));
+      const auto slope = in_floats(d);
+      unroll<std::remove_cvref_t<decltype(weight)>::size>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
-        D& first = leader.v[at % (ballots / width)];
-        D& margin = lead.v[at % (ballots / width)];
-        const D weight = math::exp<A, double>(zeta.v[at]);
-        const D against = N::zero_where_equal(slope.v[at], first, weight);
-        const D left = margin + (weight - against) - against;
-        const D kept = N::max_dropping_nan(left, D(0.0));
+        F& first = leader.v[at % (ballots / width)];
+        F& margin = lead.v[at % (ballots / width)];
+        const F against = N::zero_where_equal(slope.v[at], first, weight.v[at]);
+        const F left = margin + (weight.v[at] - against) - against;
+        const F kept = N::max_dropping_nan(left, F(0.0f));
         first = N::where_equal(kept, left, first, slope.v[at]);
         margin = N::max_dropping_nan(negated(left), left);
       });
     });
-    alignas(64) double name[ballots];
-    alignas(64) double votes[ballots];
+    alignas(64) float name[ballots];
+    alignas(64) float votes[ballots];
     unroll<ballots / width>([&](auto b) XSOFTMAX_LAMBDA {
       N::store(name + decltype(b)::value * width, leader.v[decltype(b)::value]);
       N::store(votes + decltype(b)::value * width, lead.v[decltype(b)::value]);
     });
-    double winner = name[0];
-    double margin = votes[0];
+    float winner = name[0];
+    float margin = votes[0];
     for (std::size_t i = 1; i < ballots; ++i) {
       if (name[i] == winner) {
         margin += votes[i];
@@ -99,47 +100,49 @@ public:
         margin -= votes[i];
       }
     }
-    task_.result[0] = winner;
+    task_.result[0] = nearest_slope(winner);
   }
 
   __attribute__((noinline)) void tail() const {
     const D u(task_.u);
-    sums<3>([&](auto& lanes, const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA {
-      const auto d = distances(slope);
-      const auto e =
-          map([&](D c, D by) XSOFTMAX_LAMBDA { return math::exp<A, double>(N::multiply_add(by, u, c)); }, zeta, d);
-      const auto others = map([](D by, D v) XSOFTMAX_LAMBDA { return N::zero_where_equal(by, D(0.0), v); }, d, e);
-      lanes[0].add(map([](D all, D rest) XSOFTMAX_LAMBDA { return all - rest; }, e, others)); // one of them is 0
-      lanes[1].add(others);
-      lanes[2].add(map([](D by, D v) XSOFTMAX_LAMBDA { return uncontracted(by * v); }, d, others));
-    });
+    sums<3, double>(
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+          const auto e =
+              map([&](D c, D by) XSOFTMAX_LAMBDA { return math::exp<A, double>(N::multiply_add(by, u, c)); }, zeta, d);
+          add_tail(lanes, d, e);
+        },
+        task_.result);
+  }
+
+  __attribute__((noinline)) void rough() const {
+    sums<3, float>(
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+          using V = std::remove_cvref_t<decltype(d.v[0])>;
+          const V u(static_cast<typename V::value_type>(task_.u));
+          const auto x = map([&](V c, V by) XSOFTMAX_LAMBDA { return N::multiply_add(by, u, c); }, zeta, d);
+          add_tail(lanes, in_floats(d), map([](F v) XSOFTMAX_LAMBDA { return math::exp<A, float>(v); }, in_floats(x)));
+        },
+        task_.result);
   }
 
   __attribute__((noinline)) void crossings() const {
-    const D none(-infinity<double>);
-    const D zero(0.0);
-    // Nearest is largest: distances are negative here.
-    D found[4] = {none, none, none, none};
-    each_chunk([&](const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA {
-      const auto d = distances(slope);
-      unroll<std::remove_cvref_t<decltype(zeta)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+    // The speeds d / gap by which the weights of the others grow towards `level`: no division by 0.
+    F right(0.0f);
+    F left(0.0f);
+    each_rough_chunk([&](const auto& zeta, const auto& distance) XSOFTMAX_LAMBDA {
+      const auto d = in_floats(distance);
+      const auto gap =
+          map([&](F c) XSOFTMAX_LAMBDA { return F(static_cast<float>(task_.level)) - c; }, in_floats(zeta));
+      unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
-        const D gap = D(task_.level) - zeta.v[at];
-        const D certain = N::max_keeping_nan(gap - D(task_.margin), zero);
-        const D right = N::max_keeping_nan(d.v[at], zero);
-        const D left = N::max_keeping_nan(zero - d.v[at], zero);
-        const auto enter = [&](D& nearest, D way, D speed) XSOFTMAX_LAMBDA {
-          nearest = N::max_dropping_nan(negated(N::divide(way, speed)), nearest); // 0 / 0: never
-        };
-        enter(found[0], gap, right);
-        enter(found[1], certain, right);
-        enter(found[2], gap, left);
-        enter(found[3], certain, left);
+        const F speed = N::divide(d.v[at], N::max_keeping_nan(gap.v[at], F(0x1p-100f)));
+        const F other = N::zero_where_equal(d.v[at], F(0.0f), speed);
+        right = N::max_dropping_nan(other, right);
+        left = N::max_dropping_nan(negated(other), left);
       });
     });
-    for (std::size_t i = 0; i < 4; ++i) {
-      task_.result[i] = -N::largest_lane(found[i]);
-    }
+    task_.result[0] = 1.0 / static_cast<double>(N::largest_lane(right));
+    task_.result[1] = 1.0 / static_cast<double>(N::largest_lane(left));
   }
 
   __attribute__((noinline)) void value(partition_point& point) const {
@@ -147,16 +150,15 @@ public:
     const D y(point.y);
     D largest(-infinity<double>);
     const auto exponent = [&](D c, D by) XSOFTMAX_LAMBDA { return N::multiply_add(by, u, c); };
-    each_chunk([&](const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA {
-      const auto x = map(exponent, zeta, distances(slope));
+    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+      const auto x = map(exponent, zeta, d);
       unroll<std::remove_cvref_t<decltype(x)>::size>(
           [&](auto b) XSOFTMAX_LAMBDA { largest = N::max_dropping_nan(x.v[decltype(b)::value], largest); });
     });
     const D top(N::largest_lane(largest));
     double sum[4];
-    task_sums<4>(
-        [&](auto& lanes, const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA {
-          const auto d = distances(slope);
+    sums<4, double>(
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
           const auto e =
               map([&](D c, D by) XSOFTMAX_LAMBDA { return math::exp<A, double>(exponent(c, by) - top); }, zeta, d);
           const auto turn = map([&](D by) XSOFTMAX_LAMBDA { return math::sincos<A>(uncontracted(by * y)); }, d);
@@ -179,10 +181,48 @@ public:
 private:
   using N = native<A>;
   using D = batch<A, double>;
+  using F = batch<A, float>;
+
+  /// The slope of a class with this logit, the largest.
+  XSOFTMAX_INLINE double slope_of(T largest) const {
+    using V = batch<A, T>;
+    V found(not_a_number<T>);
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA {
+      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+        found = N::where_equal(load_chunk<A, T>(z, i, extent, -infinity<T>).v[0], V(largest),
+                               load_chunk<A, T>(a, i, extent, T{}).v[0], found);
+      });
+    });
+    alignas(64) T lane[lanes<A, T>];
+    N::store(lane, found);
+    T slope{};
+    for (const T candidate : lane) {
+      slope = candidate == candidate ? candidate : slope;
+    }
+    return static_cast<double>(slope);
+  }
 
   template <std::size_t Size>
-  XSOFTMAX_INLINE auto distances(const pack<D, Size>& slope) const {
-    return map([&](D a) XSOFTMAX_LAMBDA { return uncontracted(a * D(task_.scale)) - D(task_.origin); }, slope);
+  static XSOFTMAX_INLINE auto in_floats(const pack<D, Size>& x) {
+    return make_pack<Size / 2>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = 2 * decltype(b)::value;
+      return N::narrow(x.v[at], x.v[at + 1]);
+    });
+  }
+
+  template <std::size_t Size>
+  static XSOFTMAX_INLINE auto in_floats(const pack<F, Size>& x) {
+    return x;
+  }
+
+  /// The terms e of classes at distance 0, of the others, and those times their distance.
+  template <class V, std::size_t Size, class Lanes>
+  static XSOFTMAX_INLINE void add_tail(Lanes& lanes, const pack<V, Size>& d, const pack<V, Size>& e) {
+    const V zero(static_cast<typename V::value_type>(0));
+    const auto others = map([=](V by, V v) XSOFTMAX_LAMBDA { return N::zero_where_equal(by, zero, v); }, d, e);
+    lanes[0].add(map([](V all, V rest) XSOFTMAX_LAMBDA { return all - rest; }, e, others)); // one of them is 0
+    lanes[1].add(others);
+    lanes[2].add(map([](V by, V v) XSOFTMAX_LAMBDA { return uncontracted(by * v); }, d, others));
   }
 
   template <std::size_t Size>
@@ -194,38 +234,121 @@ private:
     }
   }
 
-  /// step(zeta, a) on the chunks of elements [first, last), at most a block.
+  /// body(z, a, n) on blocks.
+  template <class Body>
+  XSOFTMAX_INLINE void each_block(Body&& body) const {
+    for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
+      const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
+      block_buffer<T> z_room;
+      block_buffer<T> a_room;
+      body(z_.template block<A>(first, last, z_room), a_.template block<A>(first, last, a_room), last - first);
+    }
+  }
+
+  /// step(zeta, d) on the chunks of a block, in double.
   template <class Step>
-  XSOFTMAX_INLINE void chunks_of_block(std::size_t first, std::size_t last, Step&& step) const {
-    block_buffer<T> z_room;
-    block_buffer<T> a_room;
-    const auto z = z_.template block<A>(first, last, z_room);
-    const auto a = a_.template block<A>(first, last, a_room);
+  XSOFTMAX_INLINE void chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                       Step&& step) const {
     const D largest(task_.largest);
-    const auto zeta = [&](D x) XSOFTMAX_LAMBDA { return divided_(x - largest); };
-    for_each_chunk<group_size<T>, group_size<T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-      const auto logits = load_chunk<A, T>(z, i, extent, -infinity<T>);
-      const auto slopes = map([](auto x, auto slope)
-                                  XSOFTMAX_LAMBDA { return N::zero_where_equal(x, batch<A, T>(-infinity<T>), slope); },
-                              logits, load_chunk<A, T>(a, i, extent, T{}));
-      step(map(zeta, in_doubles(logits)), in_doubles(slopes));
+    const D scale(task_.scale);
+    const D origin(task_.origin);
+    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
+      step(map([&](D x) XSOFTMAX_LAMBDA { return divided_(x - largest); }, in_doubles(logits)),
+           map([&](D x) XSOFTMAX_LAMBDA { return uncontracted(x * scale) - origin; }, in_doubles(slopes)));
     });
+  }
+
+  /// The same in float.
+  template <class Step>
+  XSOFTMAX_INLINE void float_chunks_of_block(contiguous_row<const float> z, contiguous_row<const float> a,
+                                             std::size_t n, Step&& step) const {
+    const F largest(static_cast<float>(task_.largest));
+    const F inverse(static_cast<float>(1.0 / task_.temperature));
+    const F scale(static_cast<float>(task_.scale));
+    const F origin(static_cast<float>(task_.origin));
+    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
+      step(map([&](F x) XSOFTMAX_LAMBDA { return uncontracted((x - largest) * inverse); }, logits),
+           map([&](F x) XSOFTMAX_LAMBDA { return uncontracted(x * scale) - origin; }, slopes));
+    });
+  }
+
+  /// step(z, a) on the chunks of a block; a is 0 where the class is masked.
+  template <class Step>
+  static XSOFTMAX_INLINE void each_pair(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                        Step&& step) {
+    using V = batch<A, T>;
+    for_each_chunk<group_size<T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+      const auto logits = load_chunk<A, T>(z, i, extent, -infinity<T>);
+      const auto slopes = load_chunk<A, T>(a, i, extent, T{});
+      step(logits, map([](V x, V slope) XSOFTMAX_LAMBDA { return N::zero_where_equal(x, V(-infinity<T>), slope); },
+                       logits, slopes));
+    });
+  }
+
+  /// Are floats enough for what is only wanted roughly? Where terms count, zeta and d u nearly cancel.
+  XSOFTMAX_INLINE bool floats_serve() const {
+    const auto ordinary = [](double v) XSOFTMAX_LAMBDA { return v >= 0x1p-60 && v <= 0x1p60; };
+    return sizeof(T) == 4 && ordinary(task_.temperature) && ordinary(task_.scale) && task_.u <= 128.0 &&
+           task_.u >= -128.0;
   }
 
   template <class Step>
   XSOFTMAX_INLINE void each_chunk(Step&& step) const {
-    for_each_piece<T>(z_, 0, task_.cols,
-                      [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { chunks_of_block(first, last, step); });
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA { chunks_of_block(z, a, n, step); });
   }
 
-  /// The sums of what step(lanes, zeta, a) adds to Size of them.
-  template <std::size_t Size, class Step>
-  XSOFTMAX_INLINE void task_sums(Step&& step, double* result) const {
+  template <class Step>
+  XSOFTMAX_INLINE void rough_chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                             Step&& step) const {
+    if constexpr (sizeof(T) == 4) {
+      if (floats_serve()) [[likely]] {
+        float_chunks_of_block(z, a, n, step);
+        return;
+      }
+    }
+    chunks_of_block(z, a, n, step);
+  }
+
+  template <class Step>
+  XSOFTMAX_INLINE void each_rough_chunk(Step&& step) const {
+    each_block([&](const auto& z, const auto& a, std::size_t n)
+                   XSOFTMAX_LAMBDA { rough_chunks_of_block(z, a, n, step); });
+  }
+
+  /// The slope, scaled, that is this float when rounded: the vote may have been by floats.
+  XSOFTMAX_INLINE double nearest_slope(float winner) const {
+    double slope = static_cast<double>(winner);
+    if constexpr (sizeof(T) == 8) {
+      each_chunk([&](const auto&, const auto& d) XSOFTMAX_LAMBDA {
+        const auto rounded = in_floats(d);
+        alignas(64) float lane[group_size<T>];
+        alignas(64) double exact[group_size<T>];
+        unroll<std::remove_cvref_t<decltype(rounded)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+          N::store(lane + decltype(b)::value * lanes<A, float>, rounded.v[decltype(b)::value]);
+        });
+        unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+          N::store(exact + decltype(b)::value * lanes<A, double>, d.v[decltype(b)::value]);
+        });
+        for (std::size_t i = 0; i < std::remove_cvref_t<decltype(d)>::size * lanes<A, double>; ++i) {
+          slope = lane[i] == winner ? exact[i] : slope;
+        }
+      });
+    }
+    return slope;
+  }
+
+  /// The sums of what step(lanes, zeta, d) adds to Size lanes of type Value: of floats roughly.
+  template <std::size_t Size, class Value, class Step>
+  XSOFTMAX_INLINE void sums(Step&& step, double* result) const {
     signed_sum total[Size];
-    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
-      double_lanes<A> lanes[Size];
-      chunks_of_block(first, last,
-                      [&](const auto& zeta, const auto& slope) XSOFTMAX_LAMBDA { step(lanes, zeta, slope); });
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA {
+      fixed_lanes<A, Value> lanes[Size];
+      const auto enter = [&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA { step(lanes, zeta, d); };
+      if constexpr (sizeof(Value) == 4) {
+        rough_chunks_of_block(z, a, n, enter);
+      } else {
+        chunks_of_block(z, a, n, enter);
+      }
       for (std::size_t i = 0; i < Size; ++i) {
         total[i].add({lanes[i].total(), 0.0});
       }
@@ -233,11 +356,6 @@ private:
     for (std::size_t i = 0; i < Size; ++i) {
       result[i] = total[i].value().high;
     }
-  }
-
-  template <std::size_t Size, class Step>
-  XSOFTMAX_INLINE void sums(Step&& step) const {
-    task_sums<Size>(step, task_.result);
   }
 
   const partition_function_task<T>& task_;
@@ -259,6 +377,9 @@ struct partition_function {
       break;
     case partition_step::tail:
       row.tail();
+      break;
+    case partition_step::rough:
+      row.rough();
       break;
     case partition_step::crossings:
       row.crossings();

@@ -136,7 +136,7 @@ public:
     const double rest = rest_.value().high;
     whole_ = dominated() ? rest + static_cast<double>(q_top_) : rest;
     top_gradient_ = static_cast<T>(rest - whole_ * below_);
-    loss_ = -minus_loss_.value().high;
+    loss_ = 0.0 - minus_loss_.value().high; // not -0
     if (!(whole_ - whole_ == 0)) {
       invalidate();
     }

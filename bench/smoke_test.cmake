@@ -32,7 +32,7 @@ expect_success(${BENCH} --smoke --output ${WORK}/results.json)
 expect_in(results.json "length/float/1x1000/xsoftmax/sse2/two_pass/automatic")
 expect_in(results.json "length/double/1x1000/limit/-/copy_nontemporal/-")
 foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100 kinds/float/4x1000
-    calls/float/1x16 losses/float/4x1000 noise/float/4x1000)
+    calls/float/1x16 losses/float/4x1000 noise/float/4x1000 radius/float/1x1000)
   expect_in(results.json "\"${cost}/xsoftmax/")
 endforeach()
 file(READ ${WORK}/results.json content)

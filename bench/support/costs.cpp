@@ -5,8 +5,11 @@
 #include "row_buffer.hpp"
 #include "two_threads.hpp"
 #include "words.hpp"
+#include <cmath>
+#include <complex>
 #include <cstring>
 #include <random>
+#include <xsoftmax/convergence_radius.hpp>
 #include <xsoftmax/cross_entropy.hpp>
 #include <xsoftmax/gumbel.hpp>
 #include <xsoftmax/half.hpp>
@@ -404,6 +407,85 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// The convergence radius of rows: its bound against reading the slopes, and where rows are few, the tight bound
+/// against softmax, of usual logits and of such that one class dominates, and the exact one.
+template <class Arch>
+int run_radius(const session& run, const shape& s, const row_set<float>& data) {
+  const std::size_t size = data.size();
+  const row_buffer<float> slopes(size, output_offset);
+  const row_buffer<float> peaked(size, 2 * output_offset);
+  for (std::size_t i = 0; i < size; ++i) {
+    slopes.data()[i] = static_cast<float>(std::sin(static_cast<double>(i) * 12.9898));
+    peaked.data()[i] = i % s.cols == s.cols / 3 ? 20.0f : data.z[i];
+  }
+  std::vector<double> radii(s.rows);
+  double* const radius = radii.data();
+  const xs::vector_view<double> out(radius, s.rows);
+  const xs::matrix_view<const float> a(slopes.data(), s.rows, s.cols);
+  const xs::matrix_view<const float> z(data.z, s.rows, s.cols);
+  const xs::matrix_view<const float> with_peak(peaked.data(), s.rows, s.cols);
+  const xs::matrix_view<float> p(data.p, s.rows, s.cols);
+  enum { read, bound, softmax, tight, tight_of_peaked, exact };
+  std::vector<variant> all{
+      own<Arch>("read", [=, &slopes] { benchmark::DoNotOptimize(read_pass(slopes.data(), data.bytes())); }),
+      own<Arch>("bound", [=] { xs::convergence_radius_bound<Arch>(a, out); }),
+  };
+  const bool few = size <= 100'000;
+  if (few) {
+    all.push_back(own<Arch>("softmax", [=] { xs::softmax<Arch>(z, p); }));
+    all.push_back(own<Arch>("tight_bound", [=] { xs::convergence_radius_tight_bound<Arch>(z, a, out); }));
+    all.push_back(
+        own<Arch>("tight_bound_of_peaked", [=] { xs::convergence_radius_tight_bound<Arch>(with_peak, a, out); }));
+    all.push_back(own<Arch>("exact", [=] { xs::convergence_radius<Arch>(z, a, out); }));
+  }
+
+  const auto spread = [&](std::size_t r) {
+    const auto [least, greatest] = std::minmax_element(slopes.data() + r * s.cols, slopes.data() + (r + 1) * s.cols);
+    return static_cast<long double>(*greatest) - static_cast<long double>(*least);
+  };
+  const auto bound_of = [&](std::size_t r) { return 3.14159265358979323846264338L / spread(r); };
+  run_once(all[bound], radius, s.rows);
+  all[bound].found.failure =
+      first_wrong(radius, s.rows, bound_of, [&](std::size_t r) { return 0x1p-51L * bound_of(r); });
+  if (few) {
+    run_once(all[softmax], data.p, size);
+    all[softmax].found = check(reference<float>(data.z, s.rows, s.cols), data.p, s.rows, s.cols, promised<float>());
+    // F of the nearest zero vanishes, and either bound is below it.
+    std::vector<double> nearest[2];
+    for (const int v : {0, 1}) {
+      for (std::size_t r = 0; r < s.rows; ++r) {
+        const float* const logits = (v == 0 ? data.z : peaked.data()) + r * s.cols;
+        const float* const slope = slopes.data() + r * s.cols;
+        const auto zero = xs::nearest_partition_zero<Arch>(xs::vector_view<const float>(logits, s.cols),
+                                                           xs::vector_view<const float>(slope, s.cols));
+        std::complex<long double> sum = 0;
+        long double magnitude = 0;
+        for (std::size_t i = 0; i < s.cols; ++i) {
+          const auto term = std::exp(static_cast<long double>(logits[i]) +
+                                     static_cast<long double>(slope[i]) * std::complex<long double>(zero));
+          sum += term;
+          magnitude += std::abs(term);
+        }
+        nearest[v].push_back(std::abs(zero));
+        if (!(std::abs(sum) <= 1e-9L * magnitude)) {
+          all[exact].found.failure = "what it found is no zero";
+        }
+      }
+    }
+    const auto check_below = [&](variant& v, const std::vector<double>& most) {
+      run_once(v, radius, s.rows);
+      for (std::size_t r = 0; r < s.rows; ++r) {
+        if (!(radius[r] >= static_cast<double>(bound_of(r)) * (1 - 0x1p-50) && radius[r] <= most[r])) {
+          v.found.failure = "it is not between the bound and the radius";
+        }
+      }
+    };
+    check_below(all[tight], nearest[0]);
+    check_below(all[tight_of_peaked], nearest[1]);
+  }
+  return time_variants(run, s, "float", data.bytes(), all);
+}
+
 /// A row so short that the call counts, through the choice at run time and without it.
 template <class Arch>
 int run_calls(const session& run, const shape& s, const row_set<float>& data) {
@@ -637,6 +719,9 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
     }
     if (s.section == "losses") {
       return run_losses<Arch>(run, s, data);
+    }
+    if (s.section == "radius") {
+      return run_radius<Arch>(run, s, data);
     }
     if (s.section == "noise") {
       return run_noise<Arch>(run, s, data);

@@ -45,7 +45,7 @@ plan make_plan(scope how_much) {
       {"operations", 1, 100},  {"operations", 1, 1000},   {"operations", 1, 100'000},    {"operations", 1, 16'000'000},
       {"kinds", 64, 1000},     {"kinds", 1, 4096},        {"kinds", 1, 100'000},         {"calls", 1, 16},
       {"losses", 4096, 16},    {"losses", 256, 1000},     {"losses", 1, 131072},         {"noise", 256, 1000},
-      {"noise", 1, 131072}};
+      {"noise", 1, 131072},    {"radius", 1, 1000},       {"radius", 16'000, 1000}};
   plan p{};
   switch (how_much) {
   case scope::smoke:
@@ -60,7 +60,8 @@ plan make_plan(scope how_much) {
                      {"kinds", 4, 1000},
                      {"calls", 1, 16},
                      {"losses", 4, 1000},
-                     {"noise", 4, 1000}};
+                     {"noise", 4, 1000},
+                     {"radius", 1, 1000}};
     p.double_costs = {columns[0]};
     break;
   case scope::quick:
@@ -105,7 +106,7 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, {{"length", 1, 16'000'000}});
     append(p.float_shapes, short_rows);
     p.float_costs = {columns[1], columns[2], {"halves", 1, 16'000'000}, {"operations", 1, 1000}};
-    append(p.float_costs, {costs.end() - 9, costs.end()});
+    append(p.float_costs, {costs.end() - 11, costs.end() - 1});
     p.double_costs = {columns[1]};
     break;
   }

@@ -22,7 +22,7 @@ class Key:
     """What was measured: the fields of a benchmark's name."""
 
     # length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
-    # kinds | calls | noise | losses
+    # kinds | calls | noise | losses | radius
     section: str
     type: str  # float | double
     rows: int
@@ -203,9 +203,11 @@ class Cost:
     who: str = OWN  # of the dividend
 
     def promised(self, results, type_, rows, cols):
-        """The promises about halves are made for rows out of cache, the one about threads for batches, and the one about
-        stablemax in cache."""
+        """The promises about halves are made for rows out of cache, as the one about reading slopes; the one about threads
+        for batches, and the one about stablemax in cache."""
         if self.under == "stablemax" and results.out_of_cache(type_, rows * cols):
+            return ""
+        if self.under == "bound" and not results.out_of_cache(type_, rows * cols):
             return ""
         if self.section == "halves" and not results.out_of_cache(type_, cols) or self.section == "threads" and rows == 1:
             return ""
@@ -242,6 +244,10 @@ COSTS = [
     Cost("losses", "log_stablemax", "log_softmax", "log_stablemax over log_softmax"),
     Cost("losses", "softmax_and_gradient", "cross_entropy", "softmax and softmax_backward over cross_entropy",
          at_least=1.5),
+    Cost("radius", "read", "bound", "a read pass over convergence_radius_bound", at_least=0.9),
+    Cost("radius", "tight_bound", "softmax", "convergence_radius_tight_bound over softmax", at_most=10),
+    Cost("radius", "tight_bound_of_peaked", "softmax", "the same where a class dominates", at_most=10),
+    Cost("radius", "exact", "softmax", "convergence_radius over softmax", more_ns=5e6),
     Cost("noise", "extreme_value_distribution", "gumbel_noise", "std::extreme_value_distribution over gumbel_noise",
          at_least=15, who="std"),
     *[Cost("noise", "gumbel_noise", "gumbel_noise", f"Gumbel noise of {who} over gumbel_noise", who=who)

@@ -7,6 +7,7 @@
 #include <xsoftmax/detail/kernel/noise.hpp>
 #include <xsoftmax/math/exp.hpp>
 #include <xsoftmax/math/log.hpp>
+#include <xsoftmax/math/sincos.hpp>
 
 namespace {
 
@@ -105,6 +106,7 @@ void exp(const double* x, double* y, std::size_t n);
 void extended_exp(const float* x, double* y, std::size_t n, double temperature, std::int64_t reference);
 void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference);
 void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n);
+void sincos(const double* x, double* cosine, double* sine, std::size_t n);
 void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);
 void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);
 void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words);
@@ -153,6 +155,11 @@ void log_of_sum(const double* c, const double* r, double* high, double* low, std
     high[i] = log.sum.get(0);
     low[i] = log.error.get(0);
   }
+}
+
+void sincos(const double* x, double* cosine, double* sine, std::size_t n) {
+  apply(x, cosine, n, [](auto v) { return xsoftmax::math::sincos<unit_arch>(v).cos; });
+  apply(x, sine, n, [](auto v) { return xsoftmax::math::sincos<unit_arch>(v).sin; });
 }
 
 } // namespace xsoftmax::test::probe::XSOFTMAX_TARGET_ARCH

@@ -17,6 +17,7 @@
   void extended_exp(const double* x, double* y, std::size_t n, double temperature, std::int64_t reference);            \
   /* log(c + r) = high + low */                                                                                        \
   void log_of_sum(const double* c, const double* r, double* high, double* low, std::size_t n);                         \
+  void sincos(const double* x, double* cosine, double* sine, std::size_t n);                                           \
   /* noise of 64 bits each, of kind 0 (Gumbel), 1 (logistic) or 2 (exponential) */                                     \
   void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);                                           \
   void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);                                          \
@@ -41,6 +42,7 @@ struct math_probe {
   void (*exp)(const T*, T*, std::size_t);
   void (*extended_exp)(const T*, double*, std::size_t, double, std::int64_t);
   void (*log_of_sum)(const double*, const double*, double*, double*, std::size_t);
+  void (*sincos)(const double*, double*, double*, std::size_t);
   void (*noise)(int, const std::uint64_t*, T*, std::size_t);
   void (*philox)(std::uint64_t, const std::uint32_t*, std::uint32_t*);
 };
@@ -52,7 +54,7 @@ std::vector<math_probe<T>> math_probes() {
 #define XSOFTMAX_TEST_PROBE(tag)                                                                                       \
   if (runnable<arch::tag>()) {                                                                                         \
     using namespace probe::tag;                                                                                        \
-    list.push_back({#tag, has_fused_multiply_add<arch::tag>, exp, extended_exp, log_of_sum, noise, philox});           \
+    list.push_back({#tag, has_fused_multiply_add<arch::tag>, exp, extended_exp, log_of_sum, sincos, noise, philox});   \
   }
 #if defined(__x86_64__)
   XSOFTMAX_TEST_PROBE(sse2)

@@ -102,7 +102,14 @@ void run_everything(const std::vector<std::vector<T>>& rows, const std::vector<T
       const auto kept = [](T x) { return std::fabs(x) < T(0x1p-100) ? T(0) : x; };
       *next(1).data() = kept(xs::cross_entropy<Arch>(z, n / 2, dz, {.link = link}));
       dz.data()[n / 2] = kept(dz.data()[n / 2]);
+      *next(1).data() = xs::cross_entropy<Arch>(z, n / 2, next(n), {.link = link, .label_smoothing = 0.25});
+      std::fill_n(scratch.data(), n, T(1) / static_cast<T>(n));
+      *next(1).data() =
+          xs::cross_entropy<Arch>(z, xs::vector_view<const T>(scratch.data(), n), next(n), {.link = link});
     }
+    *next(1).data() = static_cast<T>(xs::convergence_radius_bound<Arch>(dy));
+    *next(1).data() = static_cast<T>(xs::convergence_radius_tight_bound<Arch>(z, dy));
+    *next(1).data() = static_cast<T>(xs::convergence_radius<Arch>(z, dy));
     const auto rest = next(n);
     std::copy_n(dy.data(), n, rest.data());
     std::fill_n(scratch.data(), n, T(1));
@@ -150,7 +157,7 @@ template <class T>
 std::size_t size_of_results(const std::vector<std::vector<T>>& rows) {
   std::size_t size = 0;
   for (const std::vector<T>& z : rows) {
-    size += 27 * z.size() + 8;
+    size += 31 * z.size() + 15;
   }
   return size;
 }

@@ -88,7 +88,7 @@ double least_bound(const slope_spread_task<T>& task) {
 /// matter.
 ///
 /// Special values: slope_gap = 0: +inf | gap infinite (one class is masked): +inf | NaN, or slope_gap infinite: 0
-/// Accuracy: 2 ULP. Throws std::invalid_argument if T is not in (0, inf).
+/// Accuracy: 3 ULP. Throws std::invalid_argument if T is not in (0, inf).
 ///
 /// Source: P. Sao, "Ghosts of softmax" (2026), for the loss log(w_1 exp(a_1 t) + w_2 exp(a_2 t)).
 [[nodiscard]] inline double binary_convergence_radius(double gap, double slope_gap,
@@ -117,9 +117,8 @@ double least_bound(const slope_spread_task<T>& task) {
 ///
 /// Special values: no spread (one class, all slopes equal, none): +inf | NaN or infinite slopes: 0, so that no step
 /// passes.
-/// Accuracy: 1 ULP beyond the rounding of max - min in double. Cost: no allocation; one read of the slopes, at the
-/// speed of memory.
-/// Throws std::invalid_argument if T is not in (0, inf).
+/// Accuracy: 2 ULP, with max - min rounded to double; 1 ULP at T = 1. Cost: no allocation; one read of the slopes, at
+/// the speed of memory. Throws std::invalid_argument if T is not in (0, inf).
 ///
 /// Source: P. Sao, "Ghosts of softmax: complex singularities that limit safe step sizes in cross-entropy" (2026).
 template <class Arch = default_arch, detail::one_row Slopes>

@@ -46,8 +46,8 @@ public:
     if (length == 0) {
       return 1.0;
     }
-    const double r = length / radius;
-    ratio_ = r >= 0 ? r : std::numeric_limits<double>::infinity();
+    const bool sound = length >= 0 && radius >= 0 && (length < radius || std::isfinite(length));
+    ratio_ = sound ? length / std::fabs(radius) : std::numeric_limits<double>::infinity();
     largest_ = ratio_ > largest_ ? ratio_ : largest_;
     const double step = std::isfinite(length) ? radius_limited_step(length, radius, options_.factor) : 0.0;
     const double scale = step == 0 ? 0.0 : step / length;

@@ -25,7 +25,7 @@ struct finite_difference_options {
 ///
 /// Returns by how much rounding may have changed a slope: 2 epsilon max |z| / h, if the logits are right to about their
 /// last places. In float that is some 1e-4 of the logits: take (spread + twice the noise), or compute in double; with a
-/// Jacobian-vector product there is none.
+/// Jacobian-vector product there is none. Of kinks between the ends (ReLU) it knows nothing.
 ///
 /// Special values: -inf at both ends, a masked class: slope 0 | NaN or other infinities: NaN, which lets no step pass
 /// Cost: no allocation; two evaluations.

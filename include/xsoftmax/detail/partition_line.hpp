@@ -32,11 +32,12 @@ public:
       return;
     }
     task_.largest = range[2];
-    // exactly, whatever the sizes
     int octave = 0;
-    std::frexp(range[1] * 0.5 - range[0] * 0.5, &octave);
+    const double width = range[1] - range[0];
+    std::frexp(std::isfinite(width) ? width : std::numeric_limits<double>::max(), &octave);
     octave = octave > 1000 ? 1000 : octave < -1000 ? -1000 : octave;
     task_.scale = std::ldexp(1.0, -octave);
+    octave_ = octave;
     least_ = range[0] * task_.scale;
     greatest_ = range[1] * task_.scale;
     heaviest_ = range[3] * task_.scale;
@@ -53,7 +54,7 @@ public:
   double spread() const { return greatest_ - least_; }
 
   /// What t means in the units of the caller.
-  double unscaled(double t) const { return t * task_.scale * task_.temperature; }
+  double unscaled(double t) const { return std::ldexp(t * task_.temperature, -octave_); }
 
   /// Is there a slope whose classes together have more than half of all weight at t = 0? It is the origin then; if
   /// there is none, the middle of all slopes.
@@ -124,6 +125,7 @@ private:
   partition_function_task<T> task_;
   bool valid_ = false;
   bool has_zeros_ = false;
+  int octave_ = 0;
   double weight_ = 1.0; ///< of the classes at the origin
   double least_ = 0.0;
   double greatest_ = 0.0;

@@ -42,7 +42,7 @@ public:
       // Is the other one nearer after all? There h is above 1 at the same distance.
       const double mirrored = line.rough_tail(-sign * gap_).value;
       if (mirrored > -line_type::rough_error) {
-        far = root(line, -sign * (mirrored > line_type::rough_error ? gap_ : far_start));
+        far = root(line, -sign * far_start);
         gap_ = std::fmin(gap_, std::fabs(far.u));
       }
     }
@@ -58,18 +58,17 @@ public:
   const weight_root& left() const { return left_; }
 
 private:
-  /// The root that is reached from u, where h > 1, or a little nearer to 0.
-  static weight_root root(line_type& line, double u) {
-    if (!std::isfinite(u)) {
+  /// The root that is reached from `start`, where a class alone reaches the weight of the dominating slope, or from
+  /// another point where h > 1; or a little nearer to 0.
+  static weight_root root(line_type& line, double start) {
+    if (!std::isfinite(start)) {
       return {};
     }
+    double u = start;
     for (int step = 0; step < 60; ++step) {
       const log_tail tail = line.rough_tail(u);
-      if (!std::isfinite(tail.value) || !std::isfinite(tail.slope)) {
-        break;
-      }
       const double next = u - tail.value / tail.slope;
-      if (!(next * u > 0)) {
+      if (!(next * u > 0) || !std::isfinite(next)) {
         break;
       }
       u = next;
@@ -78,9 +77,8 @@ private:
       }
     }
     const double curvature = 0.25 * line.spread() * line.spread();
-    log_tail tail{};
-    for (int step = 0; step < 60; ++step) {
-      tail = line.tail(u);
+    for (int step = 0; step < 60 && std::isfinite(u); ++step) {
+      const log_tail tail = line.tail(u);
       const double move = tail.value / tail.slope;
       const double next = u - move;
       // The slope of log h on the way is at least this, and Newton's step too long by no more than that.
@@ -94,7 +92,11 @@ private:
       }
       u = next;
     }
-    return {0.0, tail.slope}; // no statement
+    // Logits so far apart that rounding is all there is. The chord of log h from 0 to the start, where each of the
+    // other classes is below the dominating weight, is above it.
+    const double below = std::fmin(std::fabs(line.tail(0.0).value), 700.0);
+    const double above = std::log(static_cast<double>(line.classes() - 1));
+    return {start * (below / (below + above)) * (1 - 0x1p-45), std::copysign(line.spread(), start)};
   }
 
   double height_;

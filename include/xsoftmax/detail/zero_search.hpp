@@ -46,12 +46,14 @@ public:
     offer(complex(0.0, bound_.height()));
     for (int circle = 0; circle < 200; ++circle) {
       if (modulus * (1 - tolerance) <= inside) {
+        polish(best); // the steps from far away may have ended before
         return best;
       }
       // Just below the candidate, unless there is a zero still nearer.
-      double radius = modulus * (1 - tolerance);
+      // A candidate far away is no guide: the circle costs as much as it is long.
+      double radius = std::fmin(modulus * (1 - tolerance), inside * 1.5);
       if (!(radius < outside)) {
-        radius = std::isfinite(outside) ? std::sqrt(inside * outside) : inside * 1.5;
+        radius = std::sqrt(inside * outside);
         if (outside - inside < 0.25 * tolerance * outside) {
           break;
         }

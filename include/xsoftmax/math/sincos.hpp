@@ -17,7 +17,8 @@ struct sincos_result {
   V sin;
 };
 
-/// |x| <= 2^20, or NaN. Absolute error below 2^-50 next to that of x itself.
+/// |x| <= 2^20, or NaN. Absolute error below 2^-49; largest of 5 * 10^7 found: 1.30 * 2^-50, of the cosine at
+/// 0x1.43aab88c811ccp+18, without fma 1.62 * 2^-50 at 0x1.3abe63ebb06aap+19.
 template <class A>
 XSOFTMAX_INLINE sincos_result<detail::batch<A, double>> sincos(detail::batch<A, double> x) {
   using N = detail::native<A>;

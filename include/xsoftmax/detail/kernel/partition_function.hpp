@@ -127,22 +127,20 @@ public:
 
   __attribute__((noinline)) void crossings() const {
     // The speeds d / gap by which the weights of the others grow towards `level`: no division by 0.
-    F right(0.0f);
-    F left(0.0f);
-    each_rough_chunk([&](const auto& zeta, const auto& distance) XSOFTMAX_LAMBDA {
-      const auto d = in_floats(distance);
-      const auto gap =
-          map([&](F c) XSOFTMAX_LAMBDA { return F(static_cast<float>(task_.level)) - c; }, in_floats(zeta));
+    const D zero(0.0);
+    D right = zero;
+    D left = zero;
+    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
       unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
-        const F speed = N::divide(d.v[at], N::max_keeping_nan(gap.v[at], F(0x1p-100f)));
-        const F other = N::zero_where_equal(d.v[at], F(0.0f), speed);
-        right = N::max_dropping_nan(other, right);
-        left = N::max_dropping_nan(negated(other), left);
+        const D gap = N::max_keeping_nan(D(task_.level) - zeta.v[at], D(0x1p-500));
+        const D speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at], gap));
+        right = N::max_dropping_nan(speed, right);
+        left = N::max_dropping_nan(negated(speed), left);
       });
     });
-    task_.result[0] = 1.0 / static_cast<double>(N::largest_lane(right));
-    task_.result[1] = 1.0 / static_cast<double>(N::largest_lane(left));
+    task_.result[0] = 1.0 / N::largest_lane(right);
+    task_.result[1] = 1.0 / N::largest_lane(left);
   }
 
   __attribute__((noinline)) void value(partition_point& point) const {
@@ -245,16 +243,22 @@ private:
     }
   }
 
-  /// step(zeta, d) on the chunks of a block, in double.
+  /// step(zeta, d) on the chunks of a block, in double. However far a logit is from the largest, in units of T, its
+  /// zeta is finite; d is 0 where the class is masked.
   template <class Step>
   XSOFTMAX_INLINE void chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
                                        Step&& step) const {
     const D largest(task_.largest);
     const D scale(task_.scale);
     const D origin(task_.origin);
+    const D masked(-infinity<double>);
+    const D lowest(-0x1p1023);
     each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
-      step(map([&](D x) XSOFTMAX_LAMBDA { return divided_(x - largest); }, in_doubles(logits)),
-           map([&](D x) XSOFTMAX_LAMBDA { return uncontracted(x * scale) - origin; }, in_doubles(slopes)));
+      const auto x = in_doubles(logits);
+      step(map([&](D v) XSOFTMAX_LAMBDA { return N::max_keeping_nan(divided_(v - largest), lowest); }, x),
+           map([&](D v, D slope)
+                   XSOFTMAX_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
+               x, in_doubles(slopes)));
     });
   }
 
@@ -266,22 +270,21 @@ private:
     const F inverse(static_cast<float>(1.0 / task_.temperature));
     const F scale(static_cast<float>(task_.scale));
     const F origin(static_cast<float>(task_.origin));
+    const F masked(-infinity<float>);
     each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
-      step(map([&](F x) XSOFTMAX_LAMBDA { return uncontracted((x - largest) * inverse); }, logits),
-           map([&](F x) XSOFTMAX_LAMBDA { return uncontracted(x * scale) - origin; }, slopes));
+      step(map([&](F v) XSOFTMAX_LAMBDA { return uncontracted((v - largest) * inverse); }, logits),
+           map([&](F v, F slope)
+                   XSOFTMAX_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
+               logits, slopes));
     });
   }
 
-  /// step(z, a) on the chunks of a block; a is 0 where the class is masked.
+  /// step(z, a) on the chunks of a block.
   template <class Step>
   static XSOFTMAX_INLINE void each_pair(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
                                         Step&& step) {
-    using V = batch<A, T>;
     for_each_chunk<group_size<T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-      const auto logits = load_chunk<A, T>(z, i, extent, -infinity<T>);
-      const auto slopes = load_chunk<A, T>(a, i, extent, T{});
-      step(logits, map([](V x, V slope) XSOFTMAX_LAMBDA { return N::zero_where_equal(x, V(-infinity<T>), slope); },
-                       logits, slopes));
+      step(load_chunk<A, T>(z, i, extent, -infinity<T>), load_chunk<A, T>(a, i, extent, T{}));
     });
   }
 

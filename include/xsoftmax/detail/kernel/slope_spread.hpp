@@ -47,8 +47,10 @@ private:
     const auto least = static_cast<double>(range.least);
     const auto greatest = static_cast<double>(range.greatest);
     const double spread = greatest - least;
-    return spread <= 1.7976931348623157e308 ? pi * temperature / spread
-                                            : pi * 0.5 * temperature / (greatest * 0.5 - least * 0.5);
+    if (!(spread <= 1.7976931348623157e308)) {
+      return pi * 0.5 * (temperature / (greatest * 0.5 - least * 0.5));
+    }
+    return temperature == 1.0 ? pi / spread : pi * (temperature / spread); // T may be of any size
   }
 };
 

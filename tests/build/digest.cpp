@@ -171,7 +171,10 @@ void run(const char* name) {
       for (const xs::loss_link link : {xs::loss_link::softmax, xs::loss_link::stablemax}) {
         h.add(std::vector<T>{xs::cross_entropy(row, n / 2, dz, {.link = link})});
         h.add(dz);
+        h.add(std::vector<T>{xs::cross_entropy(row, n / 2, dz, {.link = link, .label_smoothing = 0.1})});
+        h.add(dz);
       }
+      h.add(std::vector<double>{xs::convergence_radius_bound(row, row)});
       h.add(std::vector<T>{xs::cross_entropy(row, std::max_element(row.begin(), row.end()) - row.begin())});
     }
   }

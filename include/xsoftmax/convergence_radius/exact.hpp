@@ -41,7 +41,8 @@ double radius_of_zero(const source& z, const source& a, std::size_t classes, dou
 /// Special values: no spread among the slopes: (inf, 0), there is none | NaN, a logit +inf, infinite slopes: (0, 0)
 /// Accuracy: that no zero is nearer than 0.999 of it is proved by a winding number. The zero is polished by Newton's
 /// method in double; the error is that of rounding F, below 1e-12 of it where F' is not small. m zeros that meet are
-/// taken as one at their middle, known to about the m-th root of that rounding.
+/// taken as one at their middle, known to about the m-th root of that rounding; of many that meet, as of logits beyond
+/// all measure, it may be a point below which there is certainly no zero. The last bits may depend on the C library.
 /// Cost: no allocation; some hundred evaluations of F, more where logits are far apart in units of the slopes.
 /// Throws std::invalid_argument if the lengths differ, or T is not in (0, inf).
 ///

@@ -94,11 +94,13 @@ void radii_of_rows(const char* function, const Logits& logits, const Slopes& slo
 /// or halves. Classes whose logit is -inf take no part.
 ///
 /// Special values: no spread among the slopes: +inf | NaN, a logit +inf, infinite slopes: 0
-/// Accuracy: rigorous but for rounding, in double, of which 2^-46 / (max a - min a) T and 2^-50 of u are taken off;
-/// below the value of the formula by about 2^-42 of u, and where |u| is some 2^40 times T / (max a - min a) and more,
-/// and n > 2, by up to log n / 700 of it. Cost: no allocation; three passes, and where a slope dominates one for each
-/// of Newton's steps, about five on a side, on one side as a rule. Throws std::invalid_argument if the lengths differ,
-/// or T is not in (0, inf).
+/// Accuracy: rigorous but for rounding, in double, of which 2^-46 T / (max a - min a) and 2^-50 of u are taken off. It
+/// is below the formula by about 2^-42 of u; of more than two classes, where u is some 2^40 times T / (max a - min a)
+/// and more, by up to log n / 700 of it. The last bit may depend on the logarithm of the C library.
+///
+/// Cost: no allocation; two or three passes, and where a slope dominates four to eight more, one or two of them in
+/// double.
+/// Throws std::invalid_argument if the lengths differ, or T is not in (0, inf).
 ///
 /// The bound extends the margin of two classes in P. Sao, "Ghosts of softmax" (2026), to any number of them.
 template <class Arch = default_arch, detail::one_row Logits, detail::one_row Slopes>

@@ -135,7 +135,8 @@ public:
   XSOFTMAX_INLINE void settle() {
     const double rest = rest_.value().high;
     whole_ = dominated() ? rest + static_cast<double>(q_top_) : rest;
-    top_gradient_ = static_cast<T>(rest - whole_ * below_);
+    using D = batch<A, double>;
+    top_gradient_ = static_cast<T>(native<A>::negative_multiply_add(D(whole_), D(below_), D(rest)).get(0));
     loss_ = 0.0 - minus_loss_.value().high; // not -0
     if (!(whole_ - whole_ == 0)) {
       invalidate();

@@ -20,6 +20,7 @@
 #include "../support/findings.hpp"
 #include "../support/kernels_once.hpp"
 #include "../support/layouts.hpp"
+#include "../support/loss_links.hpp"
 #include "../support/reference.hpp"
 #include "../support/rows.hpp"
 #include "../support/softmax_checks.hpp"
@@ -32,17 +33,6 @@ using namespace xsoftmax::test;
 using xs::loss_link;
 
 namespace {
-
-template <class T>
-constexpr T inf = std::numeric_limits<T>::infinity();
-template <class T>
-constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
-
-constexpr loss_link links[] = {loss_link::softmax, loss_link::stablemax};
-
-const char* name(loss_link l) {
-  return l == loss_link::softmax ? "softmax" : "stablemax";
-}
 
 /// A row of logits with its exact probabilities.
 template <class T>

@@ -30,7 +30,8 @@ struct partition_point {
 /// origin / scale).
 enum class partition_step : unsigned char {
   range,     ///< result: least and greatest slope a, largest z, its a, and 1 if all that counts is a number
-  vote,      ///< result[0]: the d that has more than half of all weight, if there is one; otherwise some d
+  vote,      ///< result[0]: the d that has more than half of all weight, if there is one that differs from the others
+             ///< as a float; otherwise some d
   tail,      ///< result: F(0) over the classes with d_k = 0; F(u) and F'(u) over the others
   rough,     ///< the same to about 2^-16, through floats
   crossings, ///< result: how far to the right, and to the left, the first term reaches `level`; about

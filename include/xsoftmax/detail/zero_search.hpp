@@ -49,8 +49,8 @@ public:
         polish(best); // the steps from far away may have ended before
         return best;
       }
-      // Just below the candidate, unless there is a zero still nearer.
-      // A candidate far away is no guide: the circle costs as much as it is long.
+      // Just below the candidate, unless there is a zero still nearer. A candidate far away is no guide: a circle costs
+      // as much as it is long.
       double radius = std::fmin(modulus * (1 - tolerance), inside * 1.5);
       if (!(radius < outside)) {
         radius = std::sqrt(inside * outside);

@@ -223,15 +223,6 @@ private:
     lanes[2].add(map([](V by, V v) XSOFTMAX_LAMBDA { return uncontracted(by * v); }, d, others));
   }
 
-  template <std::size_t Size>
-  static XSOFTMAX_INLINE auto in_doubles(const pack<batch<A, T>, Size>& x) {
-    if constexpr (sizeof(T) == 4) {
-      return widened<A>(x);
-    } else {
-      return x;
-    }
-  }
-
   /// body(z, a, n) on blocks.
   template <class Body>
   XSOFTMAX_INLINE void each_block(Body&& body) const {
@@ -254,11 +245,11 @@ private:
     const D masked(-infinity<double>);
     const D lowest(-0x1p1023);
     each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
-      const auto x = in_doubles(logits);
+      const auto x = in_doubles<A>(logits);
       step(map([&](D v) XSOFTMAX_LAMBDA { return N::max_keeping_nan(divided_(v - largest), lowest); }, x),
            map([&](D v, D slope)
                    XSOFTMAX_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
-               x, in_doubles(slopes)));
+               x, in_doubles<A>(slopes)));
     });
   }
 

@@ -51,15 +51,6 @@ struct perpendicular_gradient {
 private:
   static constexpr std::size_t parts = sizeof(double) / sizeof(T);
 
-  template <std::size_t N>
-  static XSOFTMAX_INLINE auto in_doubles(const pack<V, N>& x) {
-    if constexpr (parts == 2) {
-      return widened<A>(x);
-    } else {
-      return x;
-    }
-  }
-
   /// Exact for floats; contraction with the addition that follows changes nothing there.
   template <std::size_t N>
   static XSOFTMAX_INLINE auto products(const pack<D, N>& x, const pack<D, N>& y) {
@@ -85,8 +76,8 @@ private:
         lane_sum<A, T> lanes[3];
         for_each_chunk<wide_chunk<A, T>, group_size<T>>(
             0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-              step(lanes, in_doubles(load_chunk<A, T>(w_block, i, extent, T{})),
-                   in_doubles(load_chunk<A, T>(g_block, i, extent, T{})));
+              step(lanes, in_doubles<A>(load_chunk<A, T>(w_block, i, extent, T{})),
+                   in_doubles<A>(load_chunk<A, T>(g_block, i, extent, T{})));
             });
         for (std::size_t i = 0; i < sums; ++i) {
           total[i].add(lanes[i].total());
@@ -115,8 +106,8 @@ private:
         const auto g_block = g.template block<A>(first, last, g_room);
         const auto target = out.target(first, out_room);
         for_each_chunk<lanes<A, T>, lanes<A, T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-          const auto y = map(rest, in_doubles(load_chunk<A, T>(w_block, i, extent, T{})),
-                             in_doubles(load_chunk<A, T>(g_block, i, extent, T{})));
+          const auto y = map(rest, in_doubles<A>(load_chunk<A, T>(w_block, i, extent, T{})),
+                             in_doubles<A>(load_chunk<A, T>(g_block, i, extent, T{})));
           if constexpr (parts == 2) {
             store_chunk<A, false, T>(target, i, extent, pack<V, 1>{{native<A>::narrow(y.v[0], y.v[1])}});
           } else {

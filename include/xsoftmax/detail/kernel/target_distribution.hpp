@@ -94,11 +94,7 @@ struct weight_terms {
 
   template <std::size_t Size>
   static XSOFTMAX_INLINE auto terms(const pack<batch<A, T>, Size>& q, const pack<batch<A, T>, Size>&) {
-    if constexpr (sizeof(T) == 4) {
-      return widened<A>(q);
-    } else {
-      return q;
-    }
+    return in_doubles<A>(q);
   }
 
   static XSOFTMAX_INLINE double_pair term(T q, T) { return {static_cast<double>(q), 0.0}; }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <xsoftmax/arch.hpp>
+#include <xsoftmax/attention.hpp>
 #include <xsoftmax/convergence_radius.hpp>
 #include <xsoftmax/cross_entropy.hpp>
 #include <xsoftmax/gumbel.hpp>

@@ -97,7 +97,7 @@ struct any_row {
     if (direct()) {
       return {static_cast<const T*>(data) + first};
     }
-    gather<A>(first, last, room);
+    read<A>(first, last, room.element);
     return {room.element};
   }
 
@@ -114,15 +114,15 @@ struct any_row {
   template <class A>
   XSOFTMAX_INLINE void commit(std::size_t first, std::size_t last, const buffer& room, bool stream = false) const {
     if (!direct()) {
-      scatter<A>(first, last, room, stream);
+      write<A>(first, last, room.element, stream);
     }
   }
 
   XSOFTMAX_INLINE bool direct() const { return format == storage_format::native && stride == 1; }
 
-private:
+  /// [first, last) to where T lie side by side
   template <class A>
-  __attribute__((noinline)) void gather(std::size_t first, std::size_t last, buffer& room) const {
+  __attribute__((noinline)) void read(std::size_t first, std::size_t last, T* to) const {
     const std::size_t n = last - first;
     const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -130,22 +130,23 @@ private:
         const auto* const from = static_cast<const std::uint16_t*>(data) + offset;
         const std::size_t whole = stride == 1 ? n - n % lanes<A, float> : 0;
         for (std::size_t i = 0; i < whole; i += lanes<A, float>) {
-          native<A>::store(room.element + i, load_half<A>(from + i, format));
+          native<A>::store(to + i, load_half<A>(from + i, format));
         }
         for (std::size_t i = whole; i < n; ++i) {
-          room.element[i] = half_value(from[static_cast<std::ptrdiff_t>(i) * stride], format);
+          to[i] = half_value(from[static_cast<std::ptrdiff_t>(i) * stride], format);
         }
         return;
       }
     }
     const T* const from = static_cast<const T*>(data) + offset;
     for (std::size_t i = 0; i < n; ++i) {
-      room.element[i] = from[static_cast<std::ptrdiff_t>(i) * stride];
+      to[i] = from[static_cast<std::ptrdiff_t>(i) * stride];
     }
   }
 
+  /// [first, last) from there
   template <class A>
-  __attribute__((noinline)) void scatter(std::size_t first, std::size_t last, const buffer& room, bool stream) const {
+  __attribute__((noinline)) void write(std::size_t first, std::size_t last, const T* x, bool stream = false) const {
     const std::size_t n = last - first;
     const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -154,17 +155,17 @@ private:
         const bool aligned = reinterpret_cast<std::uintptr_t>(to) % (2 * lanes<A, float>) == 0;
         const std::size_t whole = stride == 1 ? n - n % lanes<A, float> : 0;
         for (std::size_t i = 0; i < whole; i += lanes<A, float>) {
-          store_half<A>(to + i, format, native<A>::load(room.element + i), stream && aligned);
+          store_half<A>(to + i, format, native<A>::load(x + i), stream && aligned);
         }
         for (std::size_t i = whole; i < n; ++i) {
-          to[static_cast<std::ptrdiff_t>(i) * stride] = half_bits(room.element[i], format);
+          to[static_cast<std::ptrdiff_t>(i) * stride] = half_bits(x[i], format);
         }
         return;
       }
     }
     T* const to = static_cast<T*>(data) + offset;
     for (std::size_t i = 0; i < n; ++i) {
-      to[static_cast<std::ptrdiff_t>(i) * stride] = room.element[i];
+      to[static_cast<std::ptrdiff_t>(i) * stride] = x[i];
     }
   }
 };

@@ -16,6 +16,7 @@ struct avx2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
+  static constexpr std::size_t registers = 16;
   /// Batches of a short row whose terms stay in registers: whole groups.
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
@@ -131,6 +132,78 @@ struct avx2 {
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
 
   static XSOFTMAX_INLINE bool any_nan(D x) { return _mm256_movemask_pd(_mm256_cmp_pd(x, x, _CMP_UNORD_Q)) != 0; }
+
+  /// Lane l of x where bit l is set, of y elsewhere.
+  static XSOFTMAX_INLINE F select(unsigned bits, F x, F y) {
+    const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+    const __m256i chosen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane), lane);
+    return F(_mm256_blendv_ps(y, x, _mm256_castsi256_ps(chosen)));
+  }
+
+  static XSOFTMAX_INLINE D select(unsigned bits, D x, D y) {
+    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
+    const __m256i chosen = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bits), lane), lane);
+    return D(_mm256_blendv_pd(y, x, _mm256_castsi256_pd(chosen)));
+  }
+
+  /// Rounded to nearest.
+  static XSOFTMAX_INLINE F square_root(F v) { return F(_mm256_sqrt_ps(v)); }
+
+  static XSOFTMAX_INLINE D square_root(D v) { return D(_mm256_sqrt_pd(v)); }
+
+  /// Bit l is set where the lanes l are equal.
+  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+  }
+
+  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) {
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)));
+  }
+
+  /// The sum of all lanes, the upper half added to the lower until one is left.
+  static XSOFTMAX_INLINE float fold_sum(F v) {
+    return sse2::fold_sum(sse2::F(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1))));
+  }
+
+  static XSOFTMAX_INLINE double fold_sum(D v) {
+    return sse2::fold_sum(sse2::D(_mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1))));
+  }
+
+  /// Lane c of row r becomes lane r of row c: within units of two lanes, of four, of eight.
+  static XSOFTMAX_INLINE void transpose(F (&row)[8]) {
+    __m256 t[8];
+    unroll<4>([&](auto g) XSOFTMAX_LAMBDA {
+      constexpr std::size_t r = 2 * decltype(g)::value;
+      t[r] = _mm256_unpacklo_ps(row[r], row[r + 1]);
+      t[r + 1] = _mm256_unpackhi_ps(row[r], row[r + 1]);
+    });
+    __m256d u[8];
+    unroll<2>([&](auto g) XSOFTMAX_LAMBDA {
+      constexpr std::size_t r = 4 * decltype(g)::value;
+      unroll<2>([&](auto h) XSOFTMAX_LAMBDA {
+        const __m256d a = _mm256_castps_pd(t[r + decltype(h)::value]);
+        const __m256d b = _mm256_castps_pd(t[r + 2 + decltype(h)::value]);
+        u[r + 2 * decltype(h)::value] = _mm256_unpacklo_pd(a, b);
+        u[r + 2 * decltype(h)::value + 1] = _mm256_unpackhi_pd(a, b);
+      });
+    });
+    unroll<4>([&](auto c) XSOFTMAX_LAMBDA {
+      constexpr std::size_t i = decltype(c)::value;
+      row[i] = F(_mm256_castpd_ps(_mm256_permute2f128_pd(u[i], u[4 + i], 0x20)));
+      row[4 + i] = F(_mm256_castpd_ps(_mm256_permute2f128_pd(u[i], u[4 + i], 0x31)));
+    });
+  }
+
+  static XSOFTMAX_INLINE void transpose(D (&row)[4]) {
+    const __m256d a = _mm256_unpacklo_pd(row[0], row[1]);
+    const __m256d b = _mm256_unpackhi_pd(row[0], row[1]);
+    const __m256d c = _mm256_unpacklo_pd(row[2], row[3]);
+    const __m256d d = _mm256_unpackhi_pd(row[2], row[3]);
+    row[0] = D(_mm256_permute2f128_pd(a, c, 0x20));
+    row[1] = D(_mm256_permute2f128_pd(b, d, 0x20));
+    row[2] = D(_mm256_permute2f128_pd(a, c, 0x31));
+    row[3] = D(_mm256_permute2f128_pd(b, d, 0x31));
+  }
 
   /// The largest lane; no lane is NaN.
   static XSOFTMAX_INLINE float largest_lane(F v) {

@@ -18,6 +18,7 @@ struct avx512 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
+  static constexpr std::size_t registers = 32;
   /// Batches of a short row whose terms stay in registers: whole groups.
   template <class T>
   static constexpr std::size_t batches_in_registers = sizeof(T) == 4 ? 10 : 8;
@@ -152,6 +153,83 @@ struct avx512 {
 
   static XSOFTMAX_INLINE __m256i upper(__m512i v) {
     return static_cast<__m256i>(__builtin_shufflevector(v, v, 4, 5, 6, 7));
+  }
+
+  /// Lane l of x where bit l is set, of y elsewhere.
+  static XSOFTMAX_INLINE F select(unsigned bits, F x, F y) {
+    return F(_mm512_mask_mov_ps(y, static_cast<__mmask16>(bits), x));
+  }
+
+  static XSOFTMAX_INLINE D select(unsigned bits, D x, D y) {
+    return D(_mm512_mask_mov_pd(y, static_cast<__mmask8>(bits), x));
+  }
+
+  /// Rounded to nearest.
+  static XSOFTMAX_INLINE F square_root(F v) { return F(_mm512_maskz_sqrt_ps(0xFFFF, v)); }
+
+  static XSOFTMAX_INLINE D square_root(D v) { return D(_mm512_maskz_sqrt_pd(0xFF, v)); }
+
+  /// Bit l is set where the lanes l are equal.
+  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+
+  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+
+  /// The sum of all lanes, the upper half added to the lower until one is left.
+  static XSOFTMAX_INLINE float fold_sum(F v) { return avx2::fold_sum(avx2::F(_mm256_add_ps(lower(v), upper(v)))); }
+
+  static XSOFTMAX_INLINE double fold_sum(D v) { return avx2::fold_sum(avx2::D(_mm256_add_pd(lower(v), upper(v)))); }
+
+  /// Lane c of row r becomes lane r of row c: within units of two lanes, of four, then units of four among themselves.
+  static XSOFTMAX_INLINE void transpose(F (&row)[16]) {
+    __m512 t[16];
+    unroll<8>([&](auto g) XSOFTMAX_LAMBDA {
+      constexpr std::size_t r = 2 * decltype(g)::value;
+      t[r] = _mm512_maskz_unpacklo_ps(0xFFFF, row[r], row[r + 1]);
+      t[r + 1] = _mm512_maskz_unpackhi_ps(0xFFFF, row[r], row[r + 1]);
+    });
+    __m512d u[16];
+    unroll<4>([&](auto g) XSOFTMAX_LAMBDA {
+      constexpr std::size_t r = 4 * decltype(g)::value;
+      unroll<2>([&](auto h) XSOFTMAX_LAMBDA {
+        const __m512d a = _mm512_castps_pd(t[r + decltype(h)::value]);
+        const __m512d b = _mm512_castps_pd(t[r + 2 + decltype(h)::value]);
+        u[r + 2 * decltype(h)::value] = _mm512_maskz_unpacklo_pd(0xFF, a, b);
+        u[r + 2 * decltype(h)::value + 1] = _mm512_maskz_unpackhi_pd(0xFF, a, b);
+      });
+    });
+    unroll<4>([&](auto c) XSOFTMAX_LAMBDA {
+      constexpr std::size_t i = decltype(c)::value;
+      transpose_units(u[i], u[4 + i], u[8 + i], u[12 + i]);
+      unroll<4>([&](auto l) XSOFTMAX_LAMBDA {
+        row[4 * decltype(l)::value + i] = F(_mm512_castpd_ps(u[4 * decltype(l)::value + i]));
+      });
+    });
+  }
+
+  static XSOFTMAX_INLINE void transpose(D (&row)[8]) {
+    __m512d t[8];
+    unroll<4>([&](auto g) XSOFTMAX_LAMBDA {
+      constexpr std::size_t r = 2 * decltype(g)::value;
+      t[r] = _mm512_maskz_unpacklo_pd(0xFF, row[r], row[r + 1]);
+      t[r + 1] = _mm512_maskz_unpackhi_pd(0xFF, row[r], row[r + 1]);
+    });
+    unroll<2>([&](auto c) XSOFTMAX_LAMBDA {
+      constexpr std::size_t i = decltype(c)::value;
+      transpose_units(t[i], t[2 + i], t[4 + i], t[6 + i]);
+      unroll<4>([&](auto l) XSOFTMAX_LAMBDA { row[2 * decltype(l)::value + i] = D(t[2 * decltype(l)::value + i]); });
+    });
+  }
+
+  /// The same for the quarters of four registers.
+  static XSOFTMAX_INLINE void transpose_units(__m512d& a, __m512d& b, __m512d& c, __m512d& d) {
+    const __m512d even_ab = _mm512_maskz_shuffle_f64x2(0xFF, a, b, 0x88);
+    const __m512d odd_ab = _mm512_maskz_shuffle_f64x2(0xFF, a, b, 0xDD);
+    const __m512d even_cd = _mm512_maskz_shuffle_f64x2(0xFF, c, d, 0x88);
+    const __m512d odd_cd = _mm512_maskz_shuffle_f64x2(0xFF, c, d, 0xDD);
+    a = _mm512_maskz_shuffle_f64x2(0xFF, even_ab, even_cd, 0x88);
+    b = _mm512_maskz_shuffle_f64x2(0xFF, odd_ab, odd_cd, 0x88);
+    c = _mm512_maskz_shuffle_f64x2(0xFF, even_ab, even_cd, 0xDD);
+    d = _mm512_maskz_shuffle_f64x2(0xFF, odd_ab, odd_cd, 0xDD);
   }
 
   /// The largest lane; no lane is NaN.

@@ -16,6 +16,7 @@ struct neon64 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = true;
+  static constexpr std::size_t registers = 32;
   /// Batches of a short row whose terms stay in registers: whole groups.
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
@@ -129,6 +130,59 @@ struct neon64 {
     const float64x2_t v = x;
     const uint64x2_t ordered = vceqq_f64(v, v);
     return (vgetq_lane_u64(ordered, 0) & vgetq_lane_u64(ordered, 1)) == 0;
+  }
+
+  /// Lane l of x where bit l is set, of y elsewhere.
+  static XSOFTMAX_INLINE F select(unsigned bits, F x, F y) {
+    const uint32x4_t lane = {1, 2, 4, 8};
+    return F(vbslq_f32(vtstq_u32(vdupq_n_u32(bits), lane), x, y));
+  }
+
+  static XSOFTMAX_INLINE D select(unsigned bits, D x, D y) {
+    const uint64x2_t lane = {1, 2};
+    return D(vbslq_f64(vtstq_u64(vdupq_n_u64(bits), lane), x, y));
+  }
+
+  /// Rounded to nearest.
+  static XSOFTMAX_INLINE F square_root(F v) { return F(vsqrtq_f32(v)); }
+
+  static XSOFTMAX_INLINE D square_root(D v) { return D(vsqrtq_f64(v)); }
+
+  /// Bit l is set where the lanes l are equal.
+  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) {
+    const uint32x4_t lane = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vceqq_f32(a, b), lane));
+  }
+
+  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) {
+    const uint64x2_t lane = {1, 2};
+    return static_cast<unsigned>(vaddvq_u64(vandq_u64(vceqq_f64(a, b), lane)));
+  }
+
+  /// The sum of all lanes, the upper half added to the lower until one is left.
+  static XSOFTMAX_INLINE float fold_sum(F v) {
+    const float32x2_t pair = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(pair, 0) + vget_lane_f32(pair, 1);
+  }
+
+  static XSOFTMAX_INLINE double fold_sum(D v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
+
+  /// Lane c of row r becomes lane r of row c.
+  static XSOFTMAX_INLINE void transpose(F (&row)[4]) {
+    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(row[0], row[1]));
+    const float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(row[0], row[1]));
+    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(row[2], row[3]));
+    const float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(row[2], row[3]));
+    row[0] = F(vreinterpretq_f32_f64(vtrn1q_f64(a, c)));
+    row[1] = F(vreinterpretq_f32_f64(vtrn1q_f64(b, d)));
+    row[2] = F(vreinterpretq_f32_f64(vtrn2q_f64(a, c)));
+    row[3] = F(vreinterpretq_f32_f64(vtrn2q_f64(b, d)));
+  }
+
+  static XSOFTMAX_INLINE void transpose(D (&row)[2]) {
+    const float64x2_t low = vtrn1q_f64(row[0], row[1]);
+    row[1] = D(vtrn2q_f64(row[0], row[1]));
+    row[0] = D(low);
   }
 
   /// The largest lane; no lane is NaN.

@@ -16,6 +16,7 @@ struct sse2 {
   using L = batch<std::int64_t>;
 
   static constexpr bool fused = false;
+  static constexpr std::size_t registers = 16;
   /// Batches of a short row whose terms stay in registers: whole groups.
   template <class T>
   static constexpr std::size_t batches_in_registers = 0;
@@ -141,6 +142,61 @@ struct sse2 {
   static XSOFTMAX_INLINE bool any_nan(F x) { return _mm_movemask_ps(_mm_cmpunord_ps(x, x)) != 0; }
 
   static XSOFTMAX_INLINE bool any_nan(D x) { return _mm_movemask_pd(_mm_cmpunord_pd(x, x)) != 0; }
+
+  /// Lane l of x where bit l is set, of y elsewhere.
+  static XSOFTMAX_INLINE F select(unsigned bits, F x, F y) {
+    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
+    const __m128i chosen = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(bits)), lane), lane);
+    const __m128 mask = _mm_castsi128_ps(chosen);
+    return F(_mm_or_ps(_mm_and_ps(mask, x), _mm_andnot_ps(mask, y)));
+  }
+
+  static XSOFTMAX_INLINE D select(unsigned bits, D x, D y) {
+    const __m128i lane = _mm_set_epi32(2, 2, 1, 1);
+    const __m128i chosen = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(bits)), lane), lane);
+    const __m128d mask = _mm_castsi128_pd(chosen);
+    return D(_mm_or_pd(_mm_and_pd(mask, x), _mm_andnot_pd(mask, y)));
+  }
+
+  /// Rounded to nearest.
+  static XSOFTMAX_INLINE F square_root(F v) { return F(_mm_sqrt_ps(v)); }
+
+  static XSOFTMAX_INLINE D square_root(D v) { return D(_mm_sqrt_pd(v)); }
+
+  /// Bit l is set where the lanes l are equal.
+  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) {
+    return static_cast<unsigned>(_mm_movemask_ps(_mm_cmpeq_ps(a, b)));
+  }
+
+  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) {
+    return static_cast<unsigned>(_mm_movemask_pd(_mm_cmpeq_pd(a, b)));
+  }
+
+  /// The sum of all lanes, the upper half added to the lower until one is left.
+  static XSOFTMAX_INLINE float fold_sum(F v) {
+    const __m128 pair = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+  }
+
+  static XSOFTMAX_INLINE double fold_sum(D v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
+
+  /// Lane c of row r becomes lane r of row c.
+  static XSOFTMAX_INLINE void transpose(F (&row)[4]) {
+    const __m128 a = _mm_unpacklo_ps(row[0], row[1]);
+    const __m128 b = _mm_unpackhi_ps(row[0], row[1]);
+    const __m128 c = _mm_unpacklo_ps(row[2], row[3]);
+    const __m128 d = _mm_unpackhi_ps(row[2], row[3]);
+    row[0] = F(_mm_movelh_ps(a, c));
+    row[1] = F(_mm_movehl_ps(c, a));
+    row[2] = F(_mm_movelh_ps(b, d));
+    row[3] = F(_mm_movehl_ps(d, b));
+  }
+
+  static XSOFTMAX_INLINE void transpose(D (&row)[2]) {
+    const __m128d low = _mm_unpacklo_pd(row[0], row[1]);
+    row[1] = D(_mm_unpackhi_pd(row[0], row[1]));
+    row[0] = D(low);
+  }
 
   /// The largest lane; no lane is NaN.
   static XSOFTMAX_INLINE float largest_lane(F v) {

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// Attention: softmax, sigmoid and softplus.
+#pragma once
+
+#include <xsoftmax/attention/options.hpp>
+#include <xsoftmax/attention/sigmoid_attention.hpp>
+#include <xsoftmax/attention/softmax_attention.hpp>
+#include <xsoftmax/attention/softplus_attention.hpp>
+#include <xsoftmax/attention/view.hpp>
+#include <xsoftmax/attention/workspace.hpp>

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Softmax attention.
+#pragma once
+
+#include <xsoftmax/arch.hpp>
+#include <xsoftmax/detail/attention_arguments.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
+
+namespace detail {
+
+/// The options that only softmax attention has.
+template <class T, class Q>
+bool checked_own_options(const char* function, const softmax_attention_options& options, const Q& q,
+                         softmax_attention_task<T>& task) {
+  if (!checked_heads_option(function, "sink", options.sink, q.heads(), task.sink)) {
+    return false;
+  }
+  if (options.softcap) {
+    task.softcap = *options.softcap;
+    if (!(task.softcap > 0) || !std::isfinite(task.softcap)) {
+      raise_out_of_range(function, "the softcap must be in (0, inf)", "softcap", task.softcap);
+      return false;
+    }
+  }
+  const query_output& l = options.log_sum_exp;
+  if (l.empty()) {
+    return true;
+  }
+  if (l.kind() != kind_of<T>()) {
+    raise_mismatch(function, "log_sum_exp must be of the type that is computed in", "bytes of log_sum_exp's elements",
+                   l.kind() == number_kind::float64 ? sizeof(double) : sizeof(float), "bytes computed in", sizeof(T));
+    return false;
+  }
+  const std::size_t extent[4] = {q.batch(), q.heads(), q.length(), 1};
+  const char* const name[4] = {"batch", "heads", "q_len", "depth"};
+  for (int i = 0; i < 4; ++i) {
+    if (!equal_extents(function, "log_sum_exp must be [batch, heads, q_len, 1]", "log_sum_exp", l.extent(i), name[i],
+                       extent[i])) {
+      return false;
+    }
+  }
+  task.log_sum_exp = {l.data(), l.stride(0), l.stride(1), l.stride(2), 0, storage_format::native};
+  return true;
+}
+
+template <class Q, class K, class V, class Out, class Launch>
+void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, const softmax_attention_options& options,
+                               const Launch& launch) {
+  checked_attention<softmax_attention_task>(
+      "softmax_attention", q, k, v, std::forward<Out>(out), options,
+      [&](auto& task, const auto& queries) { return checked_own_options("softmax_attention", options, queries, task); },
+      launch);
+}
+
+} // namespace detail
+
+/// Softmax attention: out_i = sum_j p_ij v_j over the keys j that query i sees, p_i = softmax of their scores
+///   s_ij = scale * q_i.k_j,  with softcap c:  c tanh(s_ij / c),  then + mask_ij + key_bias_j - alibi_slope * |i' - j|.
+///
+/// q is [batch, heads, q_len, d], k [batch, kv_heads, kv_len, d], v [batch, kv_heads, kv_len, dv], out [batch, heads,
+/// q_len, dv]: attention_views at any strides or, for one head, matrices (matrix_view, Eigen) [length, depth]. heads is
+/// a multiple of kv_heads; query head h reads head h / (heads / kv_heads) of the keys (grouped-query and multi-query
+/// attention). Elements are float, double, or halves in any mix with float (a KV cache in bfloat16, say): computed in
+/// float, rounded once. out shares no element with an input.
+///
+/// Which keys a query sees: query i stands at position i' = i + kv_len - q_len among the keys (alignment top_left: i' =
+/// i; the extents of the views count, not key_lengths) and sees key j if j is below the batch entry's key length (one
+/// above kv_len counts as kv_len), i' - window_left <= j <= i' + window_right (causal: j <= i'), the mask does not
+/// exclude it (false, or -inf) and key_bias_j is not -inf.
+///
+/// sink: exp(sink of the head) is added to the denominator. log_sum_exp: the logarithm of each query's denominator.
+/// Partial results over disjoint sets of keys merge by it: weights softmax(l_1, l_2), sum log_sum_exp(l_1, l_2).
+///
+/// Special values: a query that sees no key: 0, and log_sum_exp -inf (its sink, if there is one), whatever q holds | a
+/// NaN in q_i or in a k_j or v_j that it sees (with v_jc: in column c alone): NaN | what is in keys and values that it
+/// does not see: no trace | a score +inf: NaN; -inf: weight 0.
+///
+/// Accuracy: |error| <= 2e-6 (1 + max_j scale sum_c |q_ic k_jc|) (1 + sum_j p_ij |v_j|) for float.
+/// A query's result depends on itself and the keys that it sees alone: not on the batch, other queries, threads,
+/// strides or workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
+///
+/// Cost: 2 products of q_len x kv_len x depth per head, weights never leave the cache; tiles that no query sees are
+/// skipped. Workspace of attention_workspace(q, k, v) bytes, O(depth), allocated by the call if none is given.
+/// Throws std::invalid_argument if shapes disagree, out shares an element with an input, an option is out of range, or
+/// the workspace is too small; nothing has been written then.
+///
+/// Sources: A. Vaswani et al., "Attention is all you need" (2017), equation 1; M. Rabe, C. Staats, "Self-attention does
+/// not need O(n^2) memory" (2021); T. Dao, "FlashAttention-2" (2023), Algorithm 1.
+template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,
+          detail::attention_argument V, detail::attention_argument Out>
+void softmax_attention(const Q& q, const K& k, const V& v, Out&& out, const softmax_attention_options& options = {}) {
+  detail::checked_softmax_attention(
+      q, k, v, std::forward<Out>(out), options, [&]<class T>(const detail::softmax_attention_task<T>& task) {
+        detail::run_attention<T>("softmax_attention", options.workspace, task,
+                                 [](const auto& part) { detail::call::softmax_attention(Arch{}, part); });
+      });
+}
+
+/// The same with batch entries, heads, tiles of queries and, where those are few, keys shared out by an executor, as
+/// softmax does: the same bits. Workspace of attention_workspace(executor, q, k, v) bytes.
+template <class Arch = default_arch, detail::executor Executor, detail::attention_argument Q,
+          detail::attention_argument K, detail::attention_argument V, detail::attention_argument Out>
+void softmax_attention(Executor&& executor, const Q& q, const K& k, const V& v, Out&& out,
+                       const softmax_attention_options& options = {}) {
+  detail::checked_softmax_attention(
+      q, k, v, std::forward<Out>(out), options, [&]<class T>(const detail::softmax_attention_task<T>& task) {
+        detail::run_attention<Arch, T, true>("softmax_attention", executor, options.workspace, task,
+                                             [](const auto& part) { detail::call::softmax_attention(Arch{}, part); });
+      });
+}
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

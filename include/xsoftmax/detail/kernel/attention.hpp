@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: MIT
+// Attention, tile by tile: scores of a few queries with a block of keys, the link function on them while they are hot,
+// and their product with the block's values. What the kinds of attention differ in is the link:
+//   link(unit)                          reads the options, sets up the state of each row
+//   prepare(block, count)               a block of packed keys, once
+//   link_row(row, score, visible)       scores become weights; returns the keys whose values the row sees
+//   scales(row)                         what the sums so far are multiplied by then, for the rows from this one on
+//   begin_segment(), end_segment()      sums of a segment of keys start; they join those of the segments before
+//   finish(row)                         what the sums are multiplied by in the end
+//
+// The result of a query is built from blocks of 64 keys that begin at key 0, whatever else is in the tile: each score
+// is one chain over the depth (in pieces of 128), each sum of a block one chain over its keys, blocks of a segment and
+// segments follow one another. A key that a query does not see adds an exact zero to its chains, or nothing.
+#pragma once
+
+#include <xsoftmax/detail/kernel/attention_heads.hpp>
+#include <xsoftmax/detail/kernel/attention_mask.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// Rows whose scores with a block of keys are there at a time.
+inline constexpr std::size_t group_rows = 4 * tile_rows;
+
+/// Scores or weights of a row with a block of keys.
+template <class A, class T>
+using block_pack = pack<batch<A, T>, key_block / lanes<A, T>>;
+
+template <class A, class T>
+XSOFTMAX_INLINE block_pack<A, T> load_block(const T* x) {
+  return make_pack<block_pack<A, T>::size>(
+      [&](auto n) XSOFTMAX_LAMBDA { return native<A>::template load<T>(x + decltype(n)::value * lanes<A, T>); });
+}
+
+template <class A, class T>
+XSOFTMAX_INLINE void store_block(T* x, const block_pack<A, T>& block) {
+  unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+    native<A>::store(x + decltype(n)::value * lanes<A, T>, block.v[decltype(n)::value]);
+  });
+}
+
+/// `fill` for the keys whose bit is not set.
+template <class A, class T>
+XSOFTMAX_INLINE block_pack<A, T> only_visible(const block_pack<A, T>& x, key_bits visible, T fill) {
+  return make_pack<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+    constexpr std::size_t i = decltype(n)::value;
+    return native<A>::select(static_cast<unsigned>(visible >> (i * lanes<A, T>)), x.v[i], batch<A, T>(fill));
+  });
+}
+
+/// The batches of a block folded into one, the upper half onto the lower.
+template <class B, std::size_t N, class F>
+XSOFTMAX_INLINE B fold_batches(const pack<B, N>& x, F&& f) {
+  if constexpr (N == 1) {
+    return x.v[0];
+  } else {
+    return fold_batches(make_pack<N / 2>([&](auto n) XSOFTMAX_LAMBDA {
+                          return f(x.v[decltype(n)::value], x.v[decltype(n)::value + N / 2]);
+                        }),
+                        f);
+  }
+}
+
+/// The sum of a block by halves: element l + element l + 32, and so on. A tree that does not depend on the batch.
+template <class A, class T>
+XSOFTMAX_INLINE T sum_of_block(const block_pack<A, T>& x) {
+  return native<A>::fold_sum(fold_batches(x, [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; }));
+}
+
+/// The largest score of a block that is not NaN.
+template <class A, class T>
+XSOFTMAX_INLINE T largest_of_block(const block_pack<A, T>& x) {
+  using V = batch<A, T>;
+  const auto larger = [](V a, V b) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(a, b); };
+  const auto numbers = map([&](V v) XSOFTMAX_LAMBDA { return larger(v, V(-infinity<T>)); }, x);
+  return native<A>::largest_lane(fold_batches(numbers, larger));
+}
+
+/// exp(x) for x <= 0 that are differences of scores: 0 below the normal numbers; relative error at most 1.6 * 2^-24.
+template <class A, class T>
+using weight_exp = math::extended_exp<A, T, false, math::power_bits<A, T, math::power_table>>;
+
+template <class A, class T>
+XSOFTMAX_INLINE weight_exp<A, T> make_weight_exp() {
+  return weight_exp<A, T>(math::unit_reduction<A, T>(), math::octave_bias<T>);
+}
+
+/// The queries of one unit: rows of those that share a head of keys, query head by query head.
+template <class A, class T>
+class attention_rows {
+public:
+  XSOFTMAX_INLINE attention_rows(const attention_task<T>& task, std::size_t unit)
+      : group_(task.heads / task.kv_heads), q_len_(task.q_len) {
+    const std::size_t all = group_ * q_len_;
+    const std::size_t tiles = all / task.rows_per_tile + (all % task.rows_per_tile != 0 ? 1 : 0);
+    first_ = unit % tiles * task.rows_per_tile;
+    count_ = all - first_ < task.rows_per_tile ? all - first_ : task.rows_per_tile;
+    kv_head_ = unit / tiles % task.kv_heads;
+    entry_ = unit / tiles / task.kv_heads;
+    const std::size_t keys = keys_of_entry<A>(task.key_lengths, entry_, task.kv_len);
+    keys_ = {keys, 0};
+    for (std::size_t r = 0; r < count_; ++r) {
+      seen_[r] = window_of<A>(task, query(r), keys);
+      if (seen_[r].first != seen_[r].last) {
+        keys_.first = seen_[r].first < keys_.first ? seen_[r].first : keys_.first;
+        keys_.last = seen_[r].last > keys_.last ? seen_[r].last : keys_.last;
+      }
+    }
+  }
+
+  XSOFTMAX_INLINE std::size_t entry() const { return entry_; }
+
+  XSOFTMAX_INLINE std::size_t kv_head() const { return kv_head_; }
+
+  XSOFTMAX_INLINE std::size_t count() const { return count_; }
+
+  /// Head and position among the queries of row r.
+  XSOFTMAX_INLINE std::size_t head(std::size_t r) const { return kv_head_ * group_ + (first_ + r) / q_len_; }
+
+  XSOFTMAX_INLINE std::size_t query(std::size_t r) const { return (first_ + r) % q_len_; }
+
+  /// The keys within the window of row r, and of any row.
+  XSOFTMAX_INLINE const key_range& seen(std::size_t r) const { return seen_[r]; }
+
+  XSOFTMAX_INLINE const key_range& keys() const { return keys_; }
+
+private:
+  std::size_t group_;
+  std::size_t q_len_;
+  std::size_t first_;
+  std::size_t count_;
+  std::size_t kv_head_;
+  std::size_t entry_;
+  key_range keys_;
+  key_range seen_[most_query_rows];
+};
+
+/// The keys from `first` to `last` of a block that a group of rows sees, row by row.
+struct block_view {
+  key_bits row[group_rows];
+  std::size_t first; ///< below it, no row sees a key
+  std::size_t last;  ///< from it on, none
+};
+
+/// One unit: a tile of queries against all their keys.
+template <class A, class T, class Link>
+class attention_unit {
+public:
+  using N = native<A>;
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE attention_unit(const attention_task<T>& task, std::size_t unit)
+      : task_(task), unit_(unit), rows_(task, unit), options_(task, rows_.entry()),
+        room_(task.rows_per_tile, task.depth, task.value_depth), link_(task, rows_, options_, state()) {}
+
+  XSOFTMAX_INLINE void run() {
+    const std::size_t segments = task_.kv_len / key_segment + (task_.kv_len % key_segment != 0 ? 1 : 0);
+    const bool sums_only = task_.last_segment != 0;
+    if (!sums_only && task_.partial != nullptr) {
+      start_totals();
+      for (std::size_t s = 0; s < segments; ++s) {
+        if (sees_segment(s)) {
+          T* const partial = partial_of(s, segments);
+          link_.end_segment(partial, room_.value_depth, totals(), partial + room_.rows * room_.value_depth);
+        }
+      }
+      write();
+      return;
+    }
+    pack_queries();
+    for (std::size_t sweep = 0; sweep < Link::sweeps; ++sweep) {
+      link_.begin_sweep(sweep);
+      const bool with_values = sweep + 1 == Link::sweeps;
+      if (sums_only) {
+        for (std::size_t s = task_.first_segment; s < task_.last_segment; ++s) {
+          if (sees_segment(s)) {
+            T* const partial = partial_of(s, segments);
+            sum_segment(s, partial, with_values);
+            link_.copy_state(partial + room_.rows * room_.value_depth);
+          }
+        }
+        return;
+      }
+      start_totals();
+      for (std::size_t s = 0; s < segments; ++s) {
+        if (sees_segment(s)) {
+          sum_segment(s, sums(), with_values);
+          link_.end_segment(with_values ? sums() : nullptr, room_.value_depth, totals(), state());
+        }
+      }
+      link_.end_sweep(sweep);
+    }
+    write();
+  }
+
+private:
+  XSOFTMAX_INLINE T* state() const { return task_.workspace + room_.state(); }
+
+  XSOFTMAX_INLINE T* sums() const { return task_.workspace + room_.sums(); }
+
+  XSOFTMAX_INLINE T* totals() const { return task_.workspace + room_.totals(); }
+
+  XSOFTMAX_INLINE T* partial_of(std::size_t segment, std::size_t segments) const {
+    return task_.partial + (unit_ * segments + segment) * room_.partial();
+  }
+
+  XSOFTMAX_INLINE bool sees_segment(std::size_t s) const {
+    return rows_.keys().first < (s + 1) * key_segment && rows_.keys().last > s * key_segment;
+  }
+
+  /// Batches of value columns.
+  XSOFTMAX_INLINE std::size_t value_batches() const {
+    return task_.value_depth / lanes<A, T> + (task_.value_depth % lanes<A, T> != 0 ? 1 : 0);
+  }
+
+  XSOFTMAX_INLINE void clear(T* sums) const {
+    for (std::size_t i = 0; i < rows_.count() * room_.value_depth; i += lanes<A, T>) {
+      N::store(sums + i, V(T{}));
+    }
+  }
+
+  XSOFTMAX_INLINE void start_totals() {
+    clear(totals());
+    link_.start_totals();
+  }
+
+  /// Queries side by side, with what the link multiplies them by.
+  XSOFTMAX_INLINE void pack_queries() {
+    T* const queries = task_.workspace + room_.queries();
+    for (std::size_t r = 0; r < rows_.count(); ++r) {
+      T* const to = queries + r * room_.depth;
+      position_of<T>(task_.q, rows_.entry(), rows_.head(r), rows_.query(r)).template read<A>(0, task_.depth, to);
+      link_.prepare_query(r, to);
+    }
+  }
+
+  /// Sums of the keys of a segment: those of values into `sums`, others into the link's state.
+  XSOFTMAX_INLINE void sum_segment(std::size_t s, T* sums, bool with_values) {
+    clear(sums);
+    link_.begin_segment();
+    std::size_t first = s * key_segment;
+    std::size_t last = first + key_segment;
+    first = first < rows_.keys().first ? rows_.keys().first / key_block * key_block : first;
+    last = last < rows_.keys().last ? last : rows_.keys().last;
+    for (; first < last; first += key_block) {
+      sum_block(first, sums, with_values);
+    }
+  }
+
+  __attribute__((noinline)) void sum_block(std::size_t first, T* sums, bool with_values) {
+    const std::size_t rest = rows_.keys().last - first;
+    const std::size_t count = rest < key_block ? rest : key_block;
+    T* const keys = task_.workspace + room_.keys();
+    pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), first, count, task_.depth, task_.workspace + room_.staging(),
+                 keys);
+    link_.prepare_keys(keys, count);
+    matrix_rows<const T> values{nullptr, 0};
+    if (with_values) {
+      // A few rows read values once or twice: a copy would cost more than it saves.
+      values = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth,
+                             rows_.count() <= 2 * tile_rows, task_.workspace + room_.values());
+    }
+    finite_ = finiteness::unknown;
+    for (std::size_t r = 0; r < rows_.count(); r += group_rows) {
+      const std::size_t rows = rows_.count() - r < group_rows ? rows_.count() - r : group_rows;
+      block_view view;
+      if (sees(r, rows, first, count, view)) {
+        sum_group(r, rows, first, count, view, values, sums);
+      }
+    }
+  }
+
+  /// What rows [r, r + rows) see of the block; false if nothing.
+  XSOFTMAX_INLINE bool sees(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
+                            block_view& view) const {
+    view.first = key_block;
+    view.last = 0;
+    key_bits any = 0;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const key_range& seen = rows_.seen(r + i);
+      const std::size_t from = seen.first <= first ? 0 : seen.first - first;
+      const std::size_t to = seen.last <= first ? 0 : seen.last - first < count ? seen.last - first : count;
+      view.row[i] = from < to ? bits_between<A>(from, to) : 0;
+      if (options_.hide() && view.row[i] != 0) {
+        view.row[i] &= options_.visible(rows_.head(r + i), rows_.query(r + i), first, count);
+      }
+      any |= view.row[i];
+    }
+    if (any == 0) {
+      return false;
+    }
+    view.first = static_cast<std::size_t>(__builtin_ctzll(any));
+    view.last = 64 - static_cast<std::size_t>(__builtin_clzll(any));
+    return true;
+  }
+
+  /// A group of rows with a block of keys.
+  XSOFTMAX_INLINE void sum_group(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
+                                 block_view& view, matrix_rows<const T> values, T* sums) {
+    const T* const queries = task_.workspace + room_.queries() + r * room_.depth;
+    const T* const keys = task_.workspace + room_.keys();
+    const std::size_t from = view.first / lanes<A, T> * lanes<A, T>;
+    const std::size_t batches = (view.last - from + lanes<A, T> - 1) / lanes<A, T>;
+    for (std::size_t i = 0; i < rows; i += tile_rows) {
+      const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
+      // A chain over the depth, in pieces; scores without depth are 0.
+      for (std::size_t c = 0; c == 0 || c < task_.depth; c += depth_block) {
+        const std::size_t depth = task_.depth - c < depth_block ? task_.depth - c : depth_block;
+        product<A, T>(height, {queries + i * room_.depth + c, room_.depth}, {keys + c * key_block + from, key_block},
+                      depth, c == 0 ? nullptr : ones_.entry, {score_ + i * key_block + from, key_block}, batches);
+      }
+    }
+    for (std::size_t i = 0; i < rows; ++i) {
+      if (options_.any()) {
+        options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, score_ + i * key_block);
+      }
+      view.row[i] = link_.link_row(r + i, score_ + i * key_block, view.row[i]);
+    }
+    if (values.data == nullptr) {
+      return;
+    }
+    for (std::size_t i = 0; i < rows; i += tile_rows) {
+      const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
+      key_bits any = 0;
+      bool all = true;
+      for (std::size_t l = 0; l < height; ++l) {
+        any |= view.row[i + l];
+        all = all && view.row[i + l] == all_keys;
+      }
+      if (any == 0) {
+        continue; // then no maximum moves
+      }
+      const matrix_rows<T> to{sums + (r + i) * room_.value_depth, room_.value_depth};
+      if (all || finite(values, count)) {
+        const auto begin = static_cast<std::size_t>(__builtin_ctzll(any));
+        const std::size_t end = key_block - static_cast<std::size_t>(__builtin_clzll(any));
+        product<A, T>(height, {score_ + i * key_block + begin, key_block}, values.from(begin), end - begin,
+                      link_.scales(r + i), to, value_batches());
+      } else {
+        for (std::size_t l = 0; l < height; ++l) {
+          careful_product(score_ + (i + l) * key_block, view.row[i + l], values, *link_.scales(r + i + l),
+                          to.from(l).data);
+        }
+      }
+    }
+  }
+
+  /// The product of a row where values that the row does not see are NaN or infinite: the same chains without them.
+  __attribute__((noinline)) void careful_product(const T* weight, key_bits seen, matrix_rows<const T> values, T scale,
+                                                 T* to) const {
+    for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
+      V sum(T{});
+      for (key_bits left = seen; left != 0; left &= left - 1) {
+        const auto j = static_cast<std::size_t>(__builtin_ctzll(left));
+        sum = N::multiply_add(V(weight[j]), N::template load<T>(values.data + j * values.stride + n), sum);
+      }
+      N::store(to + n, N::multiply_add(N::template load<T>(to + n), V(scale), sum));
+    }
+  }
+
+  /// Are all values of the block finite? Looked up once.
+  XSOFTMAX_INLINE bool finite(matrix_rows<const T> values, std::size_t count) {
+    if (finite_ == finiteness::unknown) {
+      finite_ = all_finite<A>(values, count, value_batches()) ? finiteness::yes : finiteness::no;
+    }
+    return finite_ == finiteness::yes;
+  }
+
+  /// Sums times what is left to multiply them by; + 0 makes no zero negative.
+  XSOFTMAX_INLINE void write() {
+    for (std::size_t r = 0; r < rows_.count(); ++r) {
+      T* const sum = totals() + r * room_.value_depth;
+      const V factor(link_.finish(r));
+      const auto out = position_of<T>(task_.out, rows_.entry(), rows_.head(r), rows_.query(r));
+      for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
+        N::store(sum + n, N::multiply_add(N::template load<T>(sum + n), factor, V(T{})));
+      }
+      out.template write<A>(0, task_.value_depth, sum);
+    }
+  }
+
+  enum class finiteness : unsigned char { unknown, yes, no };
+
+  struct row_of_ones {
+    T entry[tile_rows];
+
+    constexpr row_of_ones() : entry() {
+      for (T& x : entry) {
+        x = T{1};
+      }
+    }
+  };
+
+  const attention_task<T>& task_;
+  std::size_t unit_;
+  attention_rows<A, T> rows_;
+  score_options<A, T> options_;
+  attention_room room_;
+  Link link_;
+  finiteness finite_ = finiteness::unknown;
+  row_of_ones ones_;
+  alignas(64) T score_[group_rows * key_block] = {};
+};
+
+/// All units of a task.
+template <class A, class T, class Link>
+XSOFTMAX_INLINE void run_attention_units(const attention_task<T>& task) {
+  for (std::size_t unit = task.first_unit; unit < task.last_unit; ++unit) {
+    attention_unit<A, T, Link>(task, unit).run();
+  }
+}
+
+/// The factor of the products, by default 1 / sqrt(depth).
+template <class A, class T>
+XSOFTMAX_INLINE T product_scale(const attention_task<T>& task) {
+  const double depth = static_cast<double>(task.depth == 0 ? 1 : task.depth);
+  const double root = native<A>::square_root(batch<A, double>(depth)).get(0);
+  return static_cast<T>(task.scale == task.scale ? task.scale : 1.0 / root);
+}
+
+/// What links share: arrays of a number for each row, and sums that simply add up.
+template <class A, class T>
+class link_state {
+public:
+  using N = native<A>;
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE link_state(const attention_task<T>& task, const attention_rows<A, T>& rows, T* state)
+      : task_(task), rows_(rows), padded_(attention_room::padded(task.rows_per_tile)), state_(state) {}
+
+  XSOFTMAX_INLINE T* array(std::size_t which) const { return state_ + which * padded_; }
+
+  XSOFTMAX_INLINE void fill(std::size_t which, T value) const {
+    for (std::size_t r = 0; r < rows_.count(); ++r) {
+      array(which)[r] = value;
+    }
+  }
+
+  XSOFTMAX_INLINE void copy_state(T* to) const {
+    for (std::size_t i = 0; i < attention_room::states * padded_; i += lanes<A, T>) {
+      N::store(to + i, N::template load<T>(state_ + i));
+    }
+  }
+
+  XSOFTMAX_INLINE void scale_query(T* q, T scale) const {
+    for (std::size_t c = 0; c < task_.depth; ++c) {
+      q[c] = q[c] * scale;
+    }
+  }
+
+  /// total * of_total + sum * of_sum for the values of row r.
+  XSOFTMAX_INLINE void merge_values(std::size_t r, const T* sums, std::size_t stride, T* totals, T of_sum,
+                                    T of_total) const {
+    for (std::size_t n = 0; n < stride; n += lanes<A, T>) {
+      const V sum = uncontracted(N::template load<T>(sums + r * stride + n) * V(of_sum));
+      T* const total = totals + r * stride + n;
+      N::store(total, N::multiply_add(N::template load<T>(total), V(of_total), sum));
+    }
+  }
+
+protected:
+  const attention_task<T>& task_;
+  const attention_rows<A, T>& rows_;
+  std::size_t padded_;
+  T* state_;
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

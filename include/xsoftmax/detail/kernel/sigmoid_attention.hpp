@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Sigmoid attention: weights that depend on their own score alone.
+#pragma once
+
+#include <xsoftmax/detail/kernel/attention.hpp>
+#include <xsoftmax/math/log.hpp>
+#include <xsoftmax/math/sigmoid.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+template <class A, class T>
+class sigmoid_weights : public link_state<A, T> {
+public:
+  using V = batch<A, T>;
+  static constexpr std::size_t sweeps = 1;
+
+  XSOFTMAX_INLINE sigmoid_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
+                                  const score_options<A, T>&, T* state)
+      : link_state<A, T>(task, rows, state), scale_(product_scale<A>(task)) {
+    using D = batch<A, double>;
+    const std::size_t keys = keys_of_entry<A>(task.key_lengths, rows.entry(), task.kv_len);
+    bias_ = static_cast<T>(task.bias == task.bias ? task.bias
+                           : keys == 0            ? 0.0
+                                                  : -math::log<A>(D(static_cast<double>(keys))).get(0));
+  }
+
+  XSOFTMAX_INLINE void begin_sweep(std::size_t) const {}
+
+  XSOFTMAX_INLINE void end_sweep(std::size_t) const {}
+
+  XSOFTMAX_INLINE void start_totals() const {}
+
+  XSOFTMAX_INLINE void begin_segment() const { this->fill(sum_scale, T{1}); }
+
+  XSOFTMAX_INLINE void prepare_query(std::size_t, T* q) const { this->scale_query(q, scale_); }
+
+  XSOFTMAX_INLINE void prepare_keys(T*, std::size_t) const {}
+
+  __attribute__((noinline)) key_bits link_row(std::size_t, T* score, key_bits visible) const {
+    auto p = map([&](V s) XSOFTMAX_LAMBDA { return math::sigmoid<A, T>(s + V(bias_)); }, load_block<A, T>(score));
+    if (visible != all_keys) {
+      p = only_visible<A>(p, visible, T{});
+    }
+    store_block<A>(score, p);
+    return visible;
+  }
+
+  XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
+
+  XSOFTMAX_INLINE void end_segment(const T* sums, std::size_t stride, T* totals, const T*) const {
+    for (std::size_t r = 0; r < this->rows_.count(); ++r) {
+      this->merge_values(r, sums, stride, totals, T{1}, T{1});
+    }
+  }
+
+  XSOFTMAX_INLINE T finish(std::size_t) const { return T{1}; }
+
+private:
+  enum : std::size_t { sum_scale };
+
+  T scale_;
+  T bias_;
+};
+
+template <class A, class T>
+struct sigmoid_attention {
+  static void run(const sigmoid_attention_task<T>& task) noexcept {
+    run_attention_units<A, T, sigmoid_weights<A, T>>(task);
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// Softplus attention: scaled cosines, softplus, normalised by their sum (LSSA), and re-weighted by a power of what is
+// above their mean (LSSAR).
+#pragma once
+
+#include <xsoftmax/detail/kernel/attention.hpp>
+#include <xsoftmax/math/log.hpp>
+#include <xsoftmax/math/softplus.hpp>
+
+namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
+
+/// LSSA: u = softplus(s), out = sum u v / sum u.
+template <class A, class T>
+class softplus_weights : public link_state<A, T> {
+public:
+  using N = native<A>;
+  using V = batch<A, T>;
+  static constexpr std::size_t sweeps = 1;
+
+  XSOFTMAX_INLINE softplus_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
+                                   const score_options<A, T>& options, T* state)
+      : link_state<A, T>(task, rows, state), options_(options) {}
+
+  XSOFTMAX_INLINE void begin_sweep(std::size_t) const {}
+
+  XSOFTMAX_INLINE void end_sweep(std::size_t) const {}
+
+  XSOFTMAX_INLINE void start_totals() const { this->fill(total_sum, T{}); }
+
+  XSOFTMAX_INLINE void begin_segment() const {
+    this->fill(sum_scale, T{1});
+    this->fill(sum, T{});
+  }
+
+  /// q / |q| * log d * log n
+  XSOFTMAX_INLINE void prepare_query(std::size_t r, T* q) const {
+    using D = batch<A, double>;
+    const auto& task = this->task_;
+    if (task.depth == 0) {
+      return;
+    }
+    double factor = task.scale;
+    if (factor != factor) {
+      const std::size_t n = visible_keys(r);
+      const D both =
+          math::log<A>(D(static_cast<double>(task.depth))) * math::log<A>(D(static_cast<double>(n == 0 ? 1 : n)));
+      factor = both.get(0);
+    }
+    normalise<A>(q, task.depth, factor);
+  }
+
+  XSOFTMAX_INLINE void prepare_keys(T* block, std::size_t count) const {
+    normalise_keys<A>(block, this->task_.depth, count);
+  }
+
+  __attribute__((noinline)) key_bits link_row(std::size_t r, T* score, key_bits visible) const {
+    const auto u = softplus_of(score, visible);
+    store_block<A>(score, u);
+    this->array(sum)[r] += sum_of_block<A>(u);
+    return visible;
+  }
+
+  XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
+
+  XSOFTMAX_INLINE void end_segment(const T* sums, std::size_t stride, T* totals, const T* state) const {
+    for (std::size_t r = 0; r < this->rows_.count(); ++r) {
+      this->array(total_sum)[r] += state[sum * this->padded_ + r];
+      if (sums != nullptr) {
+        this->merge_values(r, sums, stride, totals, T{1}, T{1});
+      }
+    }
+  }
+
+  XSOFTMAX_INLINE T finish(std::size_t r) const {
+    const T total = this->array(total_sum)[r];
+    return total == 0 ? T{} : T{1} / total;
+  }
+
+protected:
+  enum : std::size_t { sum_scale, sum, total_sum, largest_term, mean_high, mean_low, inverse_largest };
+
+  XSOFTMAX_INLINE block_pack<A, T> softplus_of(const T* score, key_bits visible) const {
+    const auto u = map([](V s) XSOFTMAX_LAMBDA { return math::softplus<A, T>(s); }, load_block<A, T>(score));
+    return visible == all_keys ? u : only_visible<A>(u, visible, T{});
+  }
+
+  /// How many keys row r sees.
+  XSOFTMAX_INLINE std::size_t visible_keys(std::size_t r) const {
+    const key_range& seen = this->rows_.seen(r);
+    if (!options_.hide()) {
+      return seen.last - seen.first;
+    }
+    std::size_t n = 0;
+    for (std::size_t first = seen.first / key_block * key_block; first < seen.last; first += key_block) {
+      const std::size_t rest = seen.last - first;
+      const std::size_t count = rest < key_block ? rest : key_block;
+      const std::size_t from = seen.first <= first ? 0 : seen.first - first;
+      const key_bits bits =
+          bits_between<A>(from, count) & options_.visible(this->rows_.head(r), this->rows_.query(r), first, count);
+      n += static_cast<std::size_t>(__builtin_popcountll(bits));
+    }
+    return n;
+  }
+
+private:
+  const score_options<A, T>& options_;
+};
+
+/// LSSAR, in two sweeps: sum and maximum of u; then weights c = (r / max r)^p with r = max(u - o mean, 0), the offset o
+/// being 0 where there are at most 3 keys and 1 elsewhere.
+template <class A, class T>
+class reweighted_weights : public softplus_weights<A, T> {
+public:
+  using Base = softplus_weights<A, T>;
+  using N = native<A>;
+  using V = batch<A, T>;
+  static constexpr std::size_t sweeps = 2;
+
+  XSOFTMAX_INLINE reweighted_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
+                                     const score_options<A, T>& options, T* state)
+      : Base(task, rows, options, state), power_(task.reweight_power),
+        whole_power_(power_ <= 1024 && power_ == static_cast<double>(static_cast<unsigned>(power_))
+                         ? static_cast<unsigned>(power_)
+                         : 0) {
+    this->fill(Base::largest_term, T{});
+  }
+
+  XSOFTMAX_INLINE void begin_sweep(std::size_t sweep) { second_ = sweep == 1; }
+
+  XSOFTMAX_INLINE void end_sweep(std::size_t sweep) const {
+    if (sweep == 0) {
+      for (std::size_t r = 0; r < this->rows_.count(); ++r) {
+        set_offset(r);
+      }
+    }
+  }
+
+  __attribute__((noinline)) key_bits link_row(std::size_t r, T* score, key_bits visible) const {
+    const auto u = this->softplus_of(score, visible);
+    if (!second_) {
+      this->array(Base::sum)[r] += sum_of_block<A>(u);
+      T& largest = this->array(Base::largest_term)[r];
+      const T here = largest_of_block<A>(u);
+      largest = here > largest ? here : largest;
+      return visible;
+    }
+    const T inverse = this->array(Base::inverse_largest)[r];
+    if (inverse == 0) { // a uniform row: B = A
+      store_block<A>(score, u);
+      this->array(Base::sum)[r] += sum_of_block<A>(u);
+      return visible;
+    }
+    const V high(this->array(Base::mean_high)[r]);
+    const V low(this->array(Base::mean_low)[r]);
+    auto c = map(
+        [&](V v) XSOFTMAX_LAMBDA { return power_of(N::max_keeping_nan(((v - high) - low) * V(inverse), V(T{}))); }, u);
+    if (visible != all_keys) {
+      c = only_visible<A>(c, visible, T{});
+    }
+    store_block<A>(score, c);
+    this->array(Base::sum)[r] += sum_of_block<A>(c);
+    key_bits without = 0;
+    unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+      constexpr std::size_t i = decltype(n)::value;
+      without |= key_bits{N::equal_bits(c.v[i], V(T{}))} << (i * lanes<A, T>);
+    });
+    return visible & ~without;
+  }
+
+private:
+  /// mean = S / n, and the reciprocal of what the largest is above it.
+  XSOFTMAX_INLINE void set_offset(std::size_t r) const {
+    const double largest = static_cast<double>(this->array(Base::largest_term)[r]);
+    const std::size_t n = this->visible_keys(r);
+    double mean = 0.0;
+    if (n > 3) {
+      mean = static_cast<double>(this->array(Base::total_sum)[r]) / static_cast<double>(n);
+      constexpr double uniform = sizeof(T) == sizeof(float) ? 1e-6 : 1e-14;
+      if (largest <= mean + uncontracted(batch<A, double>(uniform) * batch<A, double>(mean)).get(0)) {
+        this->array(Base::inverse_largest)[r] = 0;
+        return;
+      }
+    }
+    const T high = static_cast<T>(mean);
+    this->array(Base::mean_high)[r] = high;
+    this->array(Base::mean_low)[r] = static_cast<T>(mean - static_cast<double>(high));
+    this->array(Base::inverse_largest)[r] = largest == 0 ? T{} : static_cast<T>(1.0 / (largest - mean));
+  }
+
+  XSOFTMAX_INLINE V power_of(V x) const {
+    if (whole_power_ != 0) {
+      V square = x;
+      unsigned left = whole_power_;
+      while ((left & 1) == 0) {
+        square = square * square;
+        left >>= 1;
+      }
+      V result = square;
+      for (left >>= 1; left != 0; left >>= 1) {
+        square = square * square;
+        if ((left & 1) != 0) {
+          result = result * square;
+        }
+      }
+      return result;
+    }
+    return N::where_equal(x, V(T{}), x, any_power(x));
+  }
+
+  __attribute__((noinline)) V any_power(V x) const {
+    using D = batch<A, double>;
+    const auto of = [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); };
+    if constexpr (sizeof(T) == sizeof(double)) {
+      return of(x);
+    } else {
+      D low;
+      D high;
+      N::widen(x, low, high);
+      return N::narrow(of(low), of(high));
+    }
+  }
+
+  double power_;
+  unsigned whole_power_;
+  bool second_ = false;
+};
+
+template <class A, class T>
+struct softplus_attention {
+  static void run(const softplus_attention_task<T>& task) noexcept {
+    if (task.reweight_power == 0) {
+      run_attention_units<A, T, softplus_weights<A, T>>(task);
+    } else {
+      run_attention_units<A, T, reweighted_weights<A, T>>(task);
+    }
+  }
+};
+
+} // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -3,7 +3,7 @@
 // and their product with the block's values. What the kinds of attention differ in is the link:
 //   link(unit)                          reads the options, sets up the state of each row
 //   prepare(block, count)               a block of packed keys, once
-//   link_row(row, score, visible)       scores become weights; returns the keys whose values the row sees
+//   link_rows(first, rows, scores, visible)  scores become weights; leaves in `visible` the keys whose values are seen
 //   scales(row)                         what the sums so far are multiplied by then, for the rows from this one on
 //   begin_segment(), end_segment()      sums of a segment of keys start; they join those of the segments before
 //   finish(row)                         what the sums are multiplied by in the end
@@ -15,6 +15,7 @@
 
 #include <xsoftmax/detail/kernel/attention_heads.hpp>
 #include <xsoftmax/detail/kernel/attention_mask.hpp>
+#include <xsoftmax/detail/kernel/streamed_heads.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
@@ -249,25 +250,43 @@ private:
   __attribute__((noinline)) void sum_block(std::size_t first, T* sums, bool with_values) {
     const std::size_t rest = rows_.keys().last - first;
     const std::size_t count = rest < key_block ? rest : key_block;
-    T* const keys = task_.workspace + room_.keys();
-    pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), first, count, task_.depth, task_.workspace + room_.staging(),
-                 keys);
-    link_.prepare_keys(keys, count);
-    matrix_rows<const T> values{nullptr, 0};
-    if (with_values) {
-      // A few rows read values once or twice: a copy would cost more than it saves.
-      values = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth,
-                             rows_.count() <= 2 * tile_rows, task_.workspace + room_.values());
+    streams_keys_ = !Link::changes_keys && is_small() && count == key_block && can_stream<A, T>(task_.k, task_.depth);
+    if (!streams_keys_) {
+      T* const keys = task_.workspace + room_.keys();
+      pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), first, count, task_.depth,
+                   task_.workspace + room_.staging(), keys);
+      link_.prepare_keys(keys, count);
     }
+    values_ = {nullptr, 0};
     finite_ = finiteness::unknown;
     for (std::size_t r = 0; r < rows_.count(); r += group_rows) {
       const std::size_t rows = rows_.count() - r < group_rows ? rows_.count() - r : group_rows;
       block_view view;
       if (sees(r, rows, first, count, view)) {
-        sum_group(r, rows, first, count, view, values, sums);
+        score_group(r, rows, first, view);
+        for (std::size_t i = 0; options_.any() && i < rows; ++i) {
+          options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, score_ + i * key_block);
+        }
+        link_.link_rows(r, rows, score_, view.row);
+        for (std::size_t i = 0; with_values && i < rows; i += tile_rows) {
+          add_values(r, i, rows - i < tile_rows ? rows - i : tile_rows, first, count, view.row + i, sums);
+        }
       }
     }
   }
+
+  /// So few queries that keys and values are used once where they lie, not copied first.
+  XSOFTMAX_INLINE bool is_small() const { return rows_.count() <= tile_rows; }
+
+  XSOFTMAX_INLINE position_bytes key_bytes(std::size_t first) const {
+    return bytes_of<T>(task_.k, rows_.entry(), rows_.kv_head(), first, task_.depth);
+  }
+
+  XSOFTMAX_INLINE position_bytes value_bytes(std::size_t first) const {
+    return bytes_of<T>(task_.v, rows_.entry(), rows_.kv_head(), first, task_.value_depth);
+  }
+
+  XSOFTMAX_INLINE bool streams_values() const { return is_small() && can_stream<A, T>(task_.v, task_.value_depth); }
 
   /// What rows [r, r + rows) see of the block; false if nothing.
   XSOFTMAX_INLINE bool sees(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
@@ -293,74 +312,96 @@ private:
     return true;
   }
 
-  /// A group of rows with a block of keys.
-  XSOFTMAX_INLINE void sum_group(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
-                                 block_view& view, matrix_rows<const T> values, T* sums) {
-    const T* const queries = task_.workspace + room_.queries() + r * room_.depth;
-    const T* const keys = task_.workspace + room_.keys();
+  /// Scores of a group of rows with the keys of a block that any of them sees.
+  XSOFTMAX_INLINE void score_group(std::size_t r, std::size_t rows, std::size_t first, const block_view& view) {
+    const matrix_rows<const T> queries{task_.workspace + room_.queries() + r * room_.depth, room_.depth};
     const std::size_t from = view.first / lanes<A, T> * lanes<A, T>;
+    if (streams_keys_) {
+      const position_bytes keys = key_bytes(first);
+      const fetch_ahead fetch(keys, value_bytes(first));
+      with_format<T>(task_.k.format, [&](auto format) XSOFTMAX_LAMBDA {
+        using stream = head_stream<T, decltype(format)::value>;
+        const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(keys.first));
+        with_rows<A>(rows, [&](auto height) XSOFTMAX_LAMBDA {
+          streamed_scores<A, T, decltype(height)::value>(queries, stream{data, task_.k.length_stride, fetch},
+                                                         task_.depth, matrix_rows<T>{score_, key_block});
+        });
+      });
+      return;
+    }
+    const T* const keys = task_.workspace + room_.keys() + from;
     const std::size_t batches = (view.last - from + lanes<A, T> - 1) / lanes<A, T>;
     for (std::size_t i = 0; i < rows; i += tile_rows) {
       const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
+      const matrix_rows<T> score{score_ + i * key_block + from, key_block};
       // A chain over the depth, in pieces; scores without depth are 0.
       for (std::size_t c = 0; c == 0 || c < task_.depth; c += depth_block) {
         const std::size_t depth = task_.depth - c < depth_block ? task_.depth - c : depth_block;
-        product<A, T>(height, {queries + i * room_.depth + c, room_.depth}, {keys + c * key_block + from, key_block},
-                      depth, c == 0 ? nullptr : ones_.entry, {score_ + i * key_block + from, key_block}, batches);
-      }
-    }
-    for (std::size_t i = 0; i < rows; ++i) {
-      if (options_.any()) {
-        options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, score_ + i * key_block);
-      }
-      view.row[i] = link_.link_row(r + i, score_ + i * key_block, view.row[i]);
-    }
-    if (values.data == nullptr) {
-      return;
-    }
-    for (std::size_t i = 0; i < rows; i += tile_rows) {
-      const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
-      key_bits any = 0;
-      bool all = true;
-      for (std::size_t l = 0; l < height; ++l) {
-        any |= view.row[i + l];
-        all = all && view.row[i + l] == all_keys;
-      }
-      if (any == 0) {
-        continue; // then no maximum moves
-      }
-      const matrix_rows<T> to{sums + (r + i) * room_.value_depth, room_.value_depth};
-      if (all || finite(values, count)) {
-        const auto begin = static_cast<std::size_t>(__builtin_ctzll(any));
-        const std::size_t end = key_block - static_cast<std::size_t>(__builtin_clzll(any));
-        product<A, T>(height, {score_ + i * key_block + begin, key_block}, values.from(begin), end - begin,
-                      link_.scales(r + i), to, value_batches());
-      } else {
-        for (std::size_t l = 0; l < height; ++l) {
-          careful_product(score_ + (i + l) * key_block, view.row[i + l], values, *link_.scales(r + i + l),
-                          to.from(l).data);
-        }
+        product<A, T>(height, queries.from(i, c), matrix_rows<const T>{keys + c * key_block, key_block}, depth,
+                      c == 0 ? nullptr : ones_.entry, score, batches);
       }
     }
   }
 
+  /// Weights of rows [r + i, r + i + height) times the values that they see, onto their sums.
+  XSOFTMAX_INLINE void add_values(std::size_t r, std::size_t i, std::size_t height, std::size_t first,
+                                  std::size_t count, const key_bits* seen, T* sums) {
+    key_bits any = 0;
+    for (std::size_t l = 0; l < height; ++l) {
+      any |= seen[l];
+    }
+    if (any == 0) {
+      return; // nor has a maximum moved
+    }
+    const auto begin = static_cast<std::size_t>(__builtin_ctzll(any));
+    const std::size_t end = key_block - static_cast<std::size_t>(__builtin_clzll(any));
+    bool all = true;
+    for (std::size_t l = 0; l < height; ++l) {
+      all = all && seen[l] == bits_between<A>(begin, end);
+    }
+    const matrix_rows<const T> weights{score_ + i * key_block + begin, key_block};
+    const matrix_rows<T> to{sums + (r + i) * room_.value_depth, room_.value_depth};
+    const T* const scales = link_.scales(r + i);
+    if (all && streams_values()) {
+      const position_bytes values = value_bytes(first + begin);
+      const fetch_ahead fetch(values, key_bytes(first + begin + key_block));
+      with_format<T>(task_.v.format, [&](auto format) XSOFTMAX_LAMBDA {
+        using stream = head_stream<T, decltype(format)::value>;
+        const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(values.first));
+        streamed_product<A, T>(height, weights, stream{data, task_.v.length_stride, fetch}, end - begin, scales, to,
+                               value_batches());
+      });
+      return;
+    }
+    if (values_.data == nullptr) {
+      values_ = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth, is_small(),
+                              task_.workspace + room_.values());
+    }
+    if (all || finite(count)) {
+      product<A, T>(height, weights, values_.from(begin), end - begin, scales, to, value_batches());
+      return;
+    }
+    for (std::size_t l = 0; l < height; ++l) {
+      careful_product(score_ + (i + l) * key_block, seen[l], scales[l], to.from(l).data);
+    }
+  }
+
   /// The product of a row where values that the row does not see are NaN or infinite: the same chains without them.
-  __attribute__((noinline)) void careful_product(const T* weight, key_bits seen, matrix_rows<const T> values, T scale,
-                                                 T* to) const {
+  __attribute__((noinline)) void careful_product(const T* weight, key_bits seen, T scale, T* to) const {
     for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
       V sum(T{});
       for (key_bits left = seen; left != 0; left &= left - 1) {
         const auto j = static_cast<std::size_t>(__builtin_ctzll(left));
-        sum = N::multiply_add(V(weight[j]), N::template load<T>(values.data + j * values.stride + n), sum);
+        sum = N::multiply_add(V(weight[j]), values_.template load<A>(j, n), sum);
       }
       N::store(to + n, N::multiply_add(N::template load<T>(to + n), V(scale), sum));
     }
   }
 
   /// Are all values of the block finite? Looked up once.
-  XSOFTMAX_INLINE bool finite(matrix_rows<const T> values, std::size_t count) {
+  XSOFTMAX_INLINE bool finite(std::size_t count) {
     if (finite_ == finiteness::unknown) {
-      finite_ = all_finite<A>(values, count, value_batches()) ? finiteness::yes : finiteness::no;
+      finite_ = all_finite<A>(values_, count, value_batches()) ? finiteness::yes : finiteness::no;
     }
     return finite_ == finiteness::yes;
   }
@@ -396,7 +437,9 @@ private:
   score_options<A, T> options_;
   attention_room room_;
   Link link_;
+  matrix_rows<const T> values_{nullptr, 0}; ///< of the block; looked up when first wanted
   finiteness finite_ = finiteness::unknown;
+  bool streams_keys_ = false;
   row_of_ones ones_;
   alignas(64) T score_[group_rows * key_block] = {};
 };

@@ -13,6 +13,7 @@ class sigmoid_weights : public link_state<A, T> {
 public:
   using V = batch<A, T>;
   static constexpr std::size_t sweeps = 1;
+  static constexpr bool changes_keys = false;
 
   XSOFTMAX_INLINE sigmoid_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                   const score_options<A, T>&, T* state)
@@ -36,13 +37,10 @@ public:
 
   XSOFTMAX_INLINE void prepare_keys(T*, std::size_t) const {}
 
-  __attribute__((noinline)) key_bits link_row(std::size_t, T* score, key_bits visible) const {
-    auto p = map([&](V s) XSOFTMAX_LAMBDA { return math::sigmoid<A, T>(s + V(bias_)); }, load_block<A, T>(score));
-    if (visible != all_keys) {
-      p = only_visible<A>(p, visible, T{});
+  __attribute__((noinline)) void link_rows(std::size_t, std::size_t rows, T* scores, const key_bits* visible) const {
+    for (std::size_t i = 0; i < rows; ++i) {
+      link_row(scores + i * key_block, visible[i]);
     }
-    store_block<A>(score, p);
-    return visible;
   }
 
   XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
@@ -57,6 +55,14 @@ public:
 
 private:
   enum : std::size_t { sum_scale };
+
+  XSOFTMAX_INLINE void link_row(T* score, key_bits visible) const {
+    auto p = map([&](V s) XSOFTMAX_LAMBDA { return math::sigmoid<A, T>(s + V(bias_)); }, load_block<A, T>(score));
+    if (visible != all_keys) {
+      p = only_visible<A>(p, visible, T{});
+    }
+    store_block<A>(score, p);
+  }
 
   T scale_;
   T bias_;

@@ -13,6 +13,7 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
   static constexpr std::size_t sweeps = 1;
+  static constexpr bool changes_keys = false;
 
   XSOFTMAX_INLINE softmax_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                   const score_options<A, T>&, T* state)
@@ -37,27 +38,33 @@ public:
 
   XSOFTMAX_INLINE void prepare_keys(T*, std::size_t) const {}
 
-  /// m' = max(m, max_j s_j), p_j = exp(s_j - m'), l' = l exp(m - m') + sum_j p_j
-  __attribute__((noinline)) key_bits link_row(std::size_t r, T* score, key_bits visible) const {
-    auto s = load_block<A, T>(score);
-    if (visible != all_keys) {
-      s = only_visible<A>(s, visible, -infinity<T>);
+  /// m' = max(m, max_j s_j), p_j = exp(s_j - m'), l' = l exp(m - m') + sum_j p_j; all maxima first, so that no row
+  /// waits for its own.
+  __attribute__((noinline)) void link_rows(std::size_t first, std::size_t rows, T* scores, key_bits* visible) const {
+    alignas(64) T shift[padded_rows];
+    alignas(64) T scale[padded_rows];
+    T* const m = this->array(maximum) + first;
+    bool moved = false;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const T before = m[i];
+      const T here = largest_of_block<A>(visible_scores(scores + i * key_block, visible[i]));
+      m[i] = here > before ? here : before; // NaN stays
+      moved = moved || !(m[i] == before);
+      shift[i] = m[i] == -infinity<T> ? T{} : m[i];
+      scale[i] = before - shift[i];
     }
-    const T before = this->array(maximum)[r];
-    const T here = largest_of_block<A>(s);
-    const T m = here > before ? here : before; // NaN stays
-    const V shift(m == -infinity<T> ? T{} : m);
-    const auto p = map([&](V v) XSOFTMAX_LAMBDA { return exp_(v - shift); }, s);
-    store_block<A>(score, p);
-    T scale = T{1};
-    if (!(m == before)) {
-      scale = factor(before, m);
-      this->array(maximum)[r] = m;
+    T* const scales = this->array(sum_scale) + first;
+    for (std::size_t i = 0; moved && i < rows; i += lanes<A, T>) {
+      N::store(scale + i, math::exp<A, T>(N::template load<T>(scale + i)));
     }
-    this->array(sum_scale)[r] = scale;
-    T& l = this->array(sum)[r];
-    l = N::multiply_add(V(l), V(scale), V(sum_of_block<A>(p))).get(0);
-    return visible;
+    T* const l = this->array(sum) + first;
+    for (std::size_t i = 0; i < rows; ++i) {
+      T* const score = scores + i * key_block;
+      const auto p = map([&](V s) XSOFTMAX_LAMBDA { return exp_(s - V(shift[i])); }, visible_scores(score, visible[i]));
+      store_block<A>(score, p);
+      scales[i] = moved ? scale[i] : T{1};
+      l[i] = N::multiply_add(V(l[i]), V(scales[i]), V(sum_of_block<A>(p))).get(0);
+    }
   }
 
   XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
@@ -103,6 +110,13 @@ public:
 
 private:
   enum : std::size_t { maximum, sum, sum_scale, total_maximum, total_sum };
+
+  static constexpr std::size_t padded_rows = (group_rows + lanes<A, T> - 1) / lanes<A, T> * lanes<A, T>;
+
+  static XSOFTMAX_INLINE block_pack<A, T> visible_scores(const T* score, key_bits visible) {
+    const auto s = load_block<A, T>(score);
+    return visible == all_keys ? s : only_visible<A>(s, visible, -infinity<T>);
+  }
 
   /// exp(m - both) for both >= m; 0 of -inf.
   XSOFTMAX_INLINE T factor(T m, T both) const {

@@ -16,6 +16,7 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
   static constexpr std::size_t sweeps = 1;
+  static constexpr bool changes_keys = true;
 
   XSOFTMAX_INLINE softplus_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                    const score_options<A, T>& options, T* state)
@@ -53,11 +54,14 @@ public:
     normalise_keys<A>(block, this->task_.depth, count);
   }
 
-  __attribute__((noinline)) key_bits link_row(std::size_t r, T* score, key_bits visible) const {
-    const auto u = softplus_of(score, visible);
-    store_block<A>(score, u);
-    this->array(sum)[r] += sum_of_block<A>(u);
-    return visible;
+  __attribute__((noinline)) void link_rows(std::size_t first, std::size_t rows, T* scores,
+                                           const key_bits* visible) const {
+    for (std::size_t i = 0; i < rows; ++i) {
+      T* const score = scores + i * key_block;
+      const auto u = softplus_of(score, visible[i]);
+      store_block<A>(score, u);
+      this->array(sum)[first + i] += sum_of_block<A>(u);
+    }
   }
 
   XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
@@ -135,7 +139,15 @@ public:
     }
   }
 
-  __attribute__((noinline)) key_bits link_row(std::size_t r, T* score, key_bits visible) const {
+  __attribute__((noinline)) void link_rows(std::size_t first, std::size_t rows, T* scores, key_bits* visible) const {
+    for (std::size_t i = 0; i < rows; ++i) {
+      visible[i] = link_row(first + i, scores + i * key_block, visible[i]);
+    }
+  }
+
+private:
+  /// Of the visible keys, those with a weight.
+  XSOFTMAX_INLINE key_bits link_row(std::size_t r, T* score, key_bits visible) const {
     const auto u = this->softplus_of(score, visible);
     if (!second_) {
       this->array(Base::sum)[r] += sum_of_block<A>(u);
@@ -167,7 +179,6 @@ public:
     return visible & ~without;
   }
 
-private:
   /// mean = S / n, and the reciprocal of what the largest is above it.
   XSOFTMAX_INLINE void set_offset(std::size_t r) const {
     const double largest = static_cast<double>(this->array(Base::largest_term)[r]);

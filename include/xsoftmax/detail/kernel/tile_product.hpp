@@ -23,23 +23,28 @@ struct matrix_rows {
   XSOFTMAX_INLINE matrix_rows from(std::size_t row, std::size_t col = 0) const {
     return {data + row * stride + col, stride};
   }
+
+  template <class A>
+  XSOFTMAX_INLINE auto load(std::size_t row, std::size_t col) const {
+    return native<A>::load(static_cast<const T*>(data) + row * stride + col);
+  }
 };
 
 /// c_rj = sum_k a_rk b_kj, or c_rj * scale_r + that sum where scales are given, for Rows rows and N batches of columns.
-/// Each sum is one chain over k = 0, 1, ... from zero: its bits depend on nothing but its row and column.
-template <class A, class T, std::size_t Rows, std::size_t N>
-__attribute__((noinline)) void tile_product(matrix_rows<const T> a, matrix_rows<const T> b, std::size_t depth,
-                                            const T* scale, matrix_rows<T> c) {
+/// Each sum is one chain over k = 0, 1, ... from zero: its bits depend on nothing but its row and column. B is a
+/// matrix_rows, or what else loads batches of rows.
+template <class A, class T, std::size_t Rows, std::size_t N, class B>
+__attribute__((noinline)) void tile_product(matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
+                                            matrix_rows<T> c) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   V sum[Rows][N];
   unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
     unroll<N>([&](auto n) XSOFTMAX_LAMBDA { sum[decltype(r)::value][decltype(n)::value] = V(T{}); });
   });
-  const T* at = b.data;
   for (std::size_t k = 0; k < depth; ++k) {
-    const auto row = make_pack<N>(
-        [&](auto n) XSOFTMAX_LAMBDA { return native<A>::template load<T>(at + decltype(n)::value * width); });
+    const auto row =
+        make_pack<N>([&](auto n) XSOFTMAX_LAMBDA { return b.template load<A>(k, decltype(n)::value * width); });
     unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
       const V factor(a.data[decltype(r)::value * a.stride + k]);
       unroll<N>([&](auto n) XSOFTMAX_LAMBDA {
@@ -47,7 +52,6 @@ __attribute__((noinline)) void tile_product(matrix_rows<const T> a, matrix_rows<
         s = native<A>::multiply_add(factor, row.v[decltype(n)::value], s);
       });
     });
-    at += b.stride;
   }
   unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
     unroll<N>([&](auto n) XSOFTMAX_LAMBDA {
@@ -62,47 +66,51 @@ __attribute__((noinline)) void tile_product(matrix_rows<const T> a, matrix_rows<
 }
 
 /// The same for any number of batches of columns.
-template <class A, class T, std::size_t Rows>
-__attribute__((noinline)) void row_product(matrix_rows<const T> a, matrix_rows<const T> b, std::size_t depth,
-                                           const T* scale, matrix_rows<T> c, std::size_t batches) {
-  constexpr std::size_t width = lanes<A, T>;
-  // A single row has registers left for more chains, and then reads whole rows of b.
-  constexpr std::size_t wide = Rows == 1 ? 2 * tile_batches<A> : tile_batches<A>;
+template <class A, class T, std::size_t Rows, class B>
+__attribute__((noinline)) void row_product(matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
+                                           matrix_rows<T> c, std::size_t batches) {
+  // A single row has registers left for more chains.
+  constexpr std::size_t wide = Rows == 1 ? 4 : tile_batches<A>;
   std::size_t n = 0;
-  for (; batches - n >= wide; n += wide) {
-    tile_product<A, T, Rows, wide>(a, b.from(0, n * width), depth, scale, c.from(0, n * width));
-  }
-  if constexpr (wide > 4) {
-    for (; batches - n >= 4; n += 4) {
-      tile_product<A, T, Rows, 4>(a, b.from(0, n * width), depth, scale, c.from(0, n * width));
+  const auto in_steps_of = [&](auto step) XSOFTMAX_LAMBDA {
+    constexpr std::size_t N = decltype(step)::value;
+    for (; batches - n >= N; n += N) {
+      const std::size_t col = n * lanes<A, T>;
+      tile_product<A, T, Rows, N>(a, b.from(0, col), depth, scale, c.from(0, col));
     }
+  };
+  in_steps_of(index_constant<wide>{});
+  if constexpr (wide > 2) {
+    in_steps_of(index_constant<2>{});
   }
-  for (; batches - n >= 2; n += 2) {
-    tile_product<A, T, Rows, 2>(a, b.from(0, n * width), depth, scale, c.from(0, n * width));
-  }
-  for (; batches != n; ++n) {
-    tile_product<A, T, Rows, 1>(a, b.from(0, n * width), depth, scale, c.from(0, n * width));
+  in_steps_of(index_constant<1>{});
+}
+
+/// f(index_constant<rows>{}) for 1 to tile_rows rows.
+template <class A, class F>
+XSOFTMAX_INLINE void with_rows(std::size_t rows, F&& f) {
+  switch (rows) {
+  case 6:
+    return f(index_constant<6>{});
+  case 5:
+    return f(index_constant<5>{});
+  case 4:
+    return f(index_constant<4>{});
+  case 3:
+    return f(index_constant<3>{});
+  case 2:
+    return f(index_constant<2>{});
+  default:
+    return f(index_constant<1>{});
   }
 }
 
 /// The same for `rows` rows, at most tile_rows.
-template <class A, class T>
-XSOFTMAX_INLINE void product(std::size_t rows, matrix_rows<const T> a, matrix_rows<const T> b, std::size_t depth,
-                             const T* scale, matrix_rows<T> c, std::size_t batches) {
-  switch (rows) {
-  case 6:
-    return row_product<A, T, 6>(a, b, depth, scale, c, batches);
-  case 5:
-    return row_product<A, T, 5>(a, b, depth, scale, c, batches);
-  case 4:
-    return row_product<A, T, 4>(a, b, depth, scale, c, batches);
-  case 3:
-    return row_product<A, T, 3>(a, b, depth, scale, c, batches);
-  case 2:
-    return row_product<A, T, 2>(a, b, depth, scale, c, batches);
-  default:
-    return row_product<A, T, 1>(a, b, depth, scale, c, batches);
-  }
+template <class A, class T, class B>
+XSOFTMAX_INLINE void product(std::size_t rows, matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
+                             matrix_rows<T> c, std::size_t batches) {
+  with_rows<A>(rows,
+               [&](auto r) XSOFTMAX_LAMBDA { row_product<A, T, decltype(r)::value>(a, b, depth, scale, c, batches); });
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

@@ -46,8 +46,9 @@ void checked_sigmoid_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// v_jc: in column c alone): NaN | what is in keys and values that it does not see: no trace | a score +inf, -inf:
 /// weight 1, 0.
 ///
-/// Accuracy: |error| <= 2e-6 (1 + max_j scale sum_c |q_ic k_jc|) (1 + sum_j sigma_ij |v_j|) for float; both tails of
-/// sigma are accurate relative to themselves. Reproducibility, cost, workspace, errors: as softmax_attention.
+/// Accuracy for float: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j sigma_ij |v_j|), reach_ij as in
+/// softmax_attention with |bias| added; largest found: 0.05 of it. Both tails of sigma are accurate relative to
+/// themselves; below the normal numbers it is 0. Reproducibility, cost, workspace, errors: as softmax_attention.
 ///
 /// Source: J. Ramapuram et al., "Theory, analysis, and best practices for sigmoid self-attention" (2024), equation 3.
 template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,

@@ -69,16 +69,20 @@ void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// above kv_len counts as kv_len), i' - window_left <= j <= i' + window_right (causal: j <= i'), the mask does not
 /// exclude it (false, or -inf) and key_bias_j is not -inf.
 ///
-/// sink: exp(sink of the head) is added to the denominator. log_sum_exp: the logarithm of each query's denominator.
+/// sink: exp(sink of the head) is added to the denominator. log_sum_exp: the logarithm of each query's denominator; it must
+/// share no element with the other arguments, which is not checked.
 /// Partial results over disjoint sets of keys merge by it: weights softmax(l_1, l_2), sum log_sum_exp(l_1, l_2).
 ///
 /// Special values: a query that sees no key: 0, and log_sum_exp -inf (its sink, if there is one), whatever q holds | a
 /// NaN in q_i or in a k_j or v_j that it sees (with v_jc: in column c alone): NaN | what is in keys and values that it
-/// does not see: no trace | a score +inf: NaN; -inf: weight 0.
+/// does not see: no trace | a score +inf: NaN; -inf: weight 0, and if all are, 0 and log_sum_exp -inf | values of which
+/// a sum of kv_len overflows may give infinities.
 ///
-/// Accuracy: |error| <= 2e-6 (1 + max_j scale sum_c |q_ic k_jc|) (1 + sum_j p_ij |v_j|) for float.
-/// A query's result depends on itself and the keys that it sees alone: not on the batch, other queries, threads,
-/// strides or workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
+/// Accuracy for float: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j p_ij |v_j|), reach_ij = scale sum_c |q_ic k_jc|
+/// + |mask_ij| + |key_bias_j| + |alibi_slope (i' - j)|, what the roundings of a score can be of. Largest found: 0.18 of
+/// it. log_sum_exp: 2e-6 (1 + max_j reach_ij) and 4 units of the larger of itself and the largest score. A query's
+/// result depends on itself and the keys that it sees alone: not on the batch, other queries, threads, strides or
+/// workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
 ///
 /// Cost: 2 products of q_len x kv_len x depth per head, weights never leave the cache; tiles that no query sees are
 /// skipped. Workspace of attention_workspace(q, k, v) bytes, O(depth), allocated by the call if none is given.

@@ -48,13 +48,15 @@ void checked_softplus_attention(const Q& q, const K& k, const V& v, Out&& out,
 /// 1e-14), that is max_j n A_j - 1 is no more, nothing is above the average and B = A.
 ///
 /// Special values: a query that sees no key: 0, whatever it holds | a NaN or infinity in q_i, or in a k_j that it sees:
-/// NaN | a NaN in a v_jc that it sees: NaN in column c, but with re-weighting a key whose r_j is 0 counts as unseen |
+/// NaN | a NaN in a v_jc that it sees: NaN in column c, but with re-weighting a key whose r_j^p is 0 counts as unseen |
 /// what is in keys and values that it does not see: no trace.
 ///
-/// Accuracy without re-weighting: |error| <= 2e-6 (1 + max_j |s_j|) (1 + sum_j A_j |v_j|) for float. With it errors of
-/// A grow by p A_j / (A_j - 1 / n). Any length of q and k is served, also one whose square overflows.
-/// Reproducibility, workspace, errors: as softmax_attention. Cost: as there; with re-weighting the scores are computed
-/// twice, and blocks of values without weight are not read.
+/// Accuracy without re-weighting for float: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j A_j |v_j|), reach_ij =
+/// |s_j| + |mask_ij| + |key_bias_j| + |alibi_slope (i' - j)|, as long as a visible key has a score above -80 (double:
+/// -690): only masks and biases can put all below, and u vanishes there (0 from about -87 and -708 on). Largest found:
+/// 0.21 of it. With re-weighting errors of A grow by p A_j / (A_j - 1 / n). Any length of q and k is served, also one
+/// whose square overflows. Reproducibility, workspace, errors: as softmax_attention. Cost: as there; with re-weighting
+/// the scores are computed twice, and blocks of values without weight are not read.
 ///
 /// Source: B. Gao, M. Spratling, L. Gionfrida, "Softplus attention with re-weighting boosts length extrapolation in
 /// large language models" (2025).

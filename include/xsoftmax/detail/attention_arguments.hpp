@@ -382,7 +382,7 @@ private:
 template <class T, class Task, class Launch>
 void run_attention(const char* function, std::span<std::byte> given, Task task, const Launch& launch) {
   const attention_split split(task, false);
-  if (split.units == 0 || task.value_depth == 0) {
+  if (split.units == 0) {
     return;
   }
   const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth));
@@ -404,7 +404,7 @@ void run_attention(const char* function, Executor& executor, std::span<std::byte
   if (!CanSplitKeys) {
     split.parts = 1;
   }
-  if (split.units == 0 || task.value_depth == 0) {
+  if (split.units == 0) {
     return;
   }
   const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth));

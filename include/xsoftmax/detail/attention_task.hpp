@@ -111,29 +111,29 @@ struct attention_room {
   std::size_t depth;
   std::size_t value_depth; ///< padded
 
-  static constexpr std::size_t padded(std::size_t n) { return (n + line - 1) / line * line; }
+  static XSOFTMAX_INLINE constexpr std::size_t padded(std::size_t n) { return (n + line - 1) / line * line; }
 
-  constexpr attention_room(std::size_t rows_per_tile, std::size_t d, std::size_t dv)
+  XSOFTMAX_INLINE constexpr attention_room(std::size_t rows_per_tile, std::size_t d, std::size_t dv)
       : rows(padded(rows_per_tile)), depth(padded(d)), value_depth(padded(dv)) {}
 
-  constexpr std::size_t queries() const { return 0; }
+  XSOFTMAX_INLINE constexpr std::size_t queries() const { return 0; }
 
-  constexpr std::size_t keys() const { return queries() + rows * depth; }
+  XSOFTMAX_INLINE constexpr std::size_t keys() const { return queries() + rows * depth; }
 
-  constexpr std::size_t values() const { return keys() + key_block * depth; }
+  XSOFTMAX_INLINE constexpr std::size_t values() const { return keys() + key_block * depth; }
 
-  constexpr std::size_t staging() const { return values() + key_block * value_depth; }
+  XSOFTMAX_INLINE constexpr std::size_t staging() const { return values() + key_block * value_depth; }
 
-  constexpr std::size_t sums() const { return staging() + line * depth; }
+  XSOFTMAX_INLINE constexpr std::size_t sums() const { return staging() + line * depth; }
 
-  constexpr std::size_t totals() const { return sums() + rows * value_depth; }
+  XSOFTMAX_INLINE constexpr std::size_t totals() const { return sums() + rows * value_depth; }
 
-  constexpr std::size_t state() const { return totals() + rows * value_depth; }
+  XSOFTMAX_INLINE constexpr std::size_t state() const { return totals() + rows * value_depth; }
 
-  constexpr std::size_t total() const { return state() + states * rows; }
+  XSOFTMAX_INLINE constexpr std::size_t total() const { return state() + states * rows; }
 
   /// Of a segment's partial sums: those of values, then states.
-  constexpr std::size_t partial() const { return rows * (value_depth + states); }
+  XSOFTMAX_INLINE constexpr std::size_t partial() const { return rows * (value_depth + states); }
 };
 
 } // namespace detail

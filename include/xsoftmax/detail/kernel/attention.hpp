@@ -454,10 +454,10 @@ XSOFTMAX_INLINE void run_attention_units(const attention_task<T>& task) {
 
 /// The factor of the products, by default 1 / sqrt(depth).
 template <class A, class T>
-XSOFTMAX_INLINE T product_scale(const attention_task<T>& task) {
+XSOFTMAX_INLINE double product_scale(const attention_task<T>& task) {
   const double depth = static_cast<double>(task.depth == 0 ? 1 : task.depth);
   const double root = native<A>::square_root(batch<A, double>(depth)).get(0);
-  return static_cast<T>(task.scale == task.scale ? task.scale : 1.0 / root);
+  return task.scale == task.scale ? task.scale : 1.0 / root;
 }
 
 /// What links share: arrays of a number for each row, and sums that simply add up.
@@ -484,9 +484,10 @@ public:
     }
   }
 
-  XSOFTMAX_INLINE void scale_query(T* q, T scale) const {
+  /// Rounded once; the factor may lie outside the range of T.
+  XSOFTMAX_INLINE void scale_query(T* q, double scale) const {
     for (std::size_t c = 0; c < task_.depth; ++c) {
-      q[c] = q[c] * scale;
+      q[c] = static_cast<T>(static_cast<double>(q[c]) * scale);
     }
   }
 

@@ -64,7 +64,7 @@ private:
     store_block<A>(score, p);
   }
 
-  T scale_;
+  double scale_;
   T bias_;
 };
 

@@ -123,7 +123,7 @@ private:
     return math::exp<A, T>(V(m - (both == -infinity<T> ? T{} : both))).get(0);
   }
 
-  T scale_;
+  double scale_;
   weight_exp<A, T> exp_;
 };
 

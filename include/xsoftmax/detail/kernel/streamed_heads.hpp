@@ -130,6 +130,7 @@ __attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream ke
   const std::size_t rows_per_batch = dense ? width / pieces : 0;
   for (std::size_t j = 0; j < key_block; j += width) {
     V total[Rows];
+    unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA { total[decltype(r)::value] = V(T{}); });
     for (std::size_t piece = 0; piece < depth; piece += depth_block) {
       const std::size_t end = depth - piece < depth_block ? depth : piece + depth_block;
       V sum[Rows];

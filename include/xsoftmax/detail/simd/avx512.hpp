@@ -303,7 +303,8 @@ struct avx512 {
   /// The lanes as numbers from 0 to 2^32, rounded towards 0.
   static XSOFTMAX_INLINE F truncate_unsigned(I v) {
     const __m512i word = v; // a macro where nothing is optimised
-    return F(_mm512_maskz_cvt_roundepu32_ps(0xFFFF, word, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+    const __mmask16 all = 0xFFFF;
+    return F(_mm512_maskz_cvt_roundepu32_ps(all, word, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
   }
 
   /// The lanes as numbers: the lower half into low, the upper into high.

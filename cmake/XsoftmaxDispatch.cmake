@@ -40,9 +40,14 @@ endfunction()
 # the build: optimised also in a debug build, arithmetic as written, no interprocedural optimisation that could move code
 # from one architecture into another.
 function(xsoftmax_kernel_flags out)
-  set(${out} -O2 -DNDEBUG -fno-lto
+  set(flags -O2 -DNDEBUG -fno-lto
     -fno-fast-math -fno-unsafe-math-optimizations -fno-finite-math-only -fno-associative-math -fno-reciprocal-math
-    -fsigned-zeros -ffp-contract=off PARENT_SCOPE)
+    -fsigned-zeros -ffp-contract=off)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # A debug build does without the place of every variable after each instruction: that takes as long as the compilation.
+    list(APPEND flags -fno-var-tracking-assignments)
+  endif()
+  set(${out} "${flags}" PARENT_SCOPE)
 endfunction()
 
 # xsoftmax_add_dispatch([ARCHS sse2 avx2 avx512])

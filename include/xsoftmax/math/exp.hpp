@@ -722,7 +722,7 @@ public:
   /// As extended_exp; `largest` is not kept (the row's maximum is known here).
   XSOFTMAX_INLINE V operator()(V x, batch<A, Int>&) const { return (*this)(x); }
 
-  __attribute__((noinline)) V operator()(V x) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN V operator()(V x) const {
     constexpr std::size_t width = detail::lanes<A, T>;
     alignas(64) T value[width];
     alignas(64) T rest[width];

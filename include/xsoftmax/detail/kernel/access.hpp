@@ -23,12 +23,12 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// A batch of halves side by side; `stream`: past the caches, p is aligned to the batch.
 template <class A>
-XSOFTMAX_INLINE batch<A, float> load_half(const std::uint16_t* p, storage_format format) {
+XSOFTMAX_STEP batch<A, float> load_half(const std::uint16_t* p, storage_format format) {
   return format == storage_format::float16 ? native<A>::load_float16(p) : native<A>::load_bfloat16(p);
 }
 
 template <class A>
-XSOFTMAX_INLINE void store_half(std::uint16_t* p, storage_format format, batch<A, float> v, bool stream) {
+XSOFTMAX_STEP void store_half(std::uint16_t* p, storage_format format, batch<A, float> v, bool stream) {
   if (format == storage_format::float16) {
     stream ? native<A>::stream_float16(p, v) : native<A>::store_float16(p, v);
   } else {
@@ -59,19 +59,19 @@ struct plain_row : contiguous_row<T> {
   using buffer = no_buffer;
 
   template <class A>
-  XSOFTMAX_INLINE contiguous_row<T> block(std::size_t first, std::size_t, no_buffer&) const {
+  XSOFTMAX_STEP contiguous_row<T> block(std::size_t first, std::size_t, no_buffer&) const {
     return {this->data + first};
   }
 
   template <class A>
-  XSOFTMAX_INLINE T element(std::size_t i) const {
+  XSOFTMAX_STEP T element(std::size_t i) const {
     return this->data[i];
   }
 
   XSOFTMAX_INLINE contiguous_row<T> target(std::size_t first, no_buffer&) const { return {this->data + first}; }
 
   template <class A>
-  XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
+  XSOFTMAX_STEP void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
 
   static constexpr bool direct() { return true; }
 
@@ -93,7 +93,7 @@ struct any_row {
 
   /// [first, last) of at most a block
   template <class A>
-  XSOFTMAX_INLINE contiguous_row<const T> block(std::size_t first, std::size_t last, buffer& room) const {
+  XSOFTMAX_STEP contiguous_row<const T> block(std::size_t first, std::size_t last, buffer& room) const {
     if (direct()) {
       return {static_cast<const T*>(data) + first};
     }
@@ -102,7 +102,7 @@ struct any_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE T element(std::size_t i) const {
+  XSOFTMAX_STEP T element(std::size_t i) const {
     buffer room;
     return *block<A>(i, i + 1, room).data;
   }
@@ -112,7 +112,7 @@ struct any_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE void commit(std::size_t first, std::size_t last, const buffer& room, bool stream = false) const {
+  XSOFTMAX_STEP void commit(std::size_t first, std::size_t last, const buffer& room, bool stream = false) const {
     if (!direct()) {
       write<A>(first, last, room.element, stream);
     }
@@ -122,7 +122,7 @@ struct any_row {
 
   /// [first, last) to where T lie side by side
   template <class A>
-  __attribute__((noinline)) void read(std::size_t first, std::size_t last, T* to) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void read(std::size_t first, std::size_t last, T* to) const {
     const std::size_t n = last - first;
     const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -146,7 +146,8 @@ struct any_row {
 
   /// [first, last) from there
   template <class A>
-  __attribute__((noinline)) void write(std::size_t first, std::size_t last, const T* x, bool stream = false) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write(std::size_t first, std::size_t last, const T* x,
+                                                        bool stream = false) const {
     const std::size_t n = last - first;
     const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(first) * stride;
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -232,15 +233,15 @@ struct formatted_row {
   }
 
   template <class A, class>
-  XSOFTMAX_INLINE batch<A, float> load(std::size_t i) const {
+  XSOFTMAX_STEP batch<A, float> load(std::size_t i) const {
     return is_native() ? native<A>::template load<float>(floats() + i) : load_half<A>(halves() + i, format);
   }
 
   /// Batches side by side: the format is looked at once.
   template <class A, std::size_t N>
-  XSOFTMAX_INLINE pack<batch<A, float>, N> load_pack(std::size_t i) const {
-    const auto each = [&](auto&& load) XSOFTMAX_LAMBDA {
-      return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return load(i + decltype(b)::value * lanes<A, float>); });
+  XSOFTMAX_STEP pack<batch<A, float>, N> load_pack(std::size_t i) const {
+    const auto each = [&](auto&& load) XSOFTMAX_STEP_LAMBDA {
+      return make_pack<N>([&](auto b) XSOFTMAX_STEP_LAMBDA { return load(i + decltype(b)::value * lanes<A, float>); });
     };
     if (is_native()) {
       return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::template load<float>(floats() + at); });
@@ -261,7 +262,7 @@ struct formatted_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE void store(std::size_t i, batch<A, float> v) const {
+  XSOFTMAX_STEP void store(std::size_t i, batch<A, float> v) const {
     if (is_native()) {
       native<A>::store(floats() + i, v);
     } else {
@@ -270,7 +271,7 @@ struct formatted_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE void stream(std::size_t i, batch<A, float> v) const {
+  XSOFTMAX_STEP void stream(std::size_t i, batch<A, float> v) const {
     if (is_native()) {
       native<A>::stream(floats() + i, v);
     } else {
@@ -279,12 +280,12 @@ struct formatted_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE formatted_row block(std::size_t first, std::size_t, no_buffer&) const {
+  XSOFTMAX_STEP formatted_row block(std::size_t first, std::size_t, no_buffer&) const {
     return from(static_cast<std::ptrdiff_t>(first));
   }
 
   template <class A>
-  XSOFTMAX_INLINE float element(std::size_t i) const {
+  XSOFTMAX_STEP float element(std::size_t i) const {
     return get(i);
   }
 
@@ -293,7 +294,7 @@ struct formatted_row {
   }
 
   template <class A>
-  XSOFTMAX_INLINE void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
+  XSOFTMAX_STEP void commit(std::size_t, std::size_t, no_buffer&, bool = false) const {}
 
   static constexpr bool direct() { return true; }
 

@@ -23,6 +23,15 @@ XSOFTMAX_INLINE key_bits bits_between(std::size_t first, std::size_t last) {
   return first >= last ? 0 : below & (all_keys << first);
 }
 
+/// How many bits are set, by adding neighbours; the compiler's own may be a call.
+template <class A>
+XSOFTMAX_INLINE std::size_t count_of(key_bits bits) {
+  bits -= (bits >> 1) & 0x5555555555555555;
+  bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333);
+  bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F;
+  return static_cast<std::size_t>((bits * 0x0101010101010101) >> 56);
+}
+
 /// Keys [first, last).
 struct key_range {
   std::size_t first;

@@ -30,13 +30,13 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// The same of one batch.
 template <class A>
-XSOFTMAX_INLINE pack<batch<A, double>, 2> widened(batch<A, float> x) {
+XSOFTMAX_STEP pack<batch<A, double>, 2> widened(batch<A, float> x) {
   return widened<A>(pack<batch<A, float>, 1>{{x}});
 }
 
 /// A pack of T in double.
 template <class A, class V, std::size_t N>
-XSOFTMAX_INLINE auto in_doubles(const pack<V, N>& x) {
+XSOFTMAX_STEP auto in_doubles(const pack<V, N>& x) {
   if constexpr (sizeof(typename V::value_type) == sizeof(float)) {
     return widened<A>(x);
   } else {
@@ -46,7 +46,7 @@ XSOFTMAX_INLINE auto in_doubles(const pack<V, N>& x) {
 
 /// f of floats and doubles in double, rounded once at the end.
 template <class A, class F, class... More>
-XSOFTMAX_INLINE batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y, const More&... more) {
+XSOFTMAX_STEP batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y, const More&... more) {
   const auto result = map(f, widened<A>(x), widened<A>(y), more...);
   return native<A>::narrow(result.v[0], result.v[1]);
 }
@@ -57,13 +57,13 @@ class divided_by {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE explicit divided_by(double temperature) {
+  XSOFTMAX_STEP explicit divided_by(double temperature) {
     const double first = temperature > 0x1p512 ? 0x1p-512 : temperature < 0x1p-512 ? 0x1p512 : 1.0;
     first_ = D(first);
     rest_ = D(1.0 / (temperature * first));
   }
 
-  XSOFTMAX_INLINE D operator()(D x) const { return x * first_ * rest_; }
+  XSOFTMAX_STEP D operator()(D x) const { return x * first_ * rest_; }
 
 private:
   D first_;
@@ -75,16 +75,16 @@ struct no_logits {
   using buffer = no_buffer;
 
   template <class A>
-  XSOFTMAX_INLINE no_logits block(std::size_t, std::size_t, no_buffer&) const {
+  XSOFTMAX_STEP no_logits block(std::size_t, std::size_t, no_buffer&) const {
     return {};
   }
 };
 
 /// The terms of n elements added, at most a block.
 template <class A, class T, class Formula>
-XSOFTMAX_INLINE double_pair sum_of_terms(contiguous_row<const T> y, contiguous_row<const T> dy, std::size_t n) {
+XSOFTMAX_STEP double_pair sum_of_terms(contiguous_row<const T> y, contiguous_row<const T> dy, std::size_t n) {
   lane_sum<A, T> lanes;
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     lanes.add(Formula::terms(load_chunk<A, T>(y, i, extent, Formula::masked), load_chunk<A, T>(dy, i, extent, T{})));
   });
   return lanes.total();
@@ -104,8 +104,8 @@ __attribute__((noinline, cold)) void add_one_by_one(signed_sum& total, contiguou
 
 /// The terms of n elements, at most a block, join the sum.
 template <class A, class T, class Formula>
-__attribute__((noinline)) void add_block(signed_sum& total, contiguous_row<const T> y, contiguous_row<const T> dy,
-                                         std::size_t n) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void add_block(signed_sum& total, contiguous_row<const T> y,
+                                                          contiguous_row<const T> dy, std::size_t n) {
   const double_pair block = sum_of_terms<A, T, Formula>(y, dy, n);
   if (sizeof(T) == 4 || is_finite(block)) [[likely]] {
     total.add(block);
@@ -119,10 +119,10 @@ __attribute__((noinline)) void add_block(signed_sum& total, contiguous_row<const
 template <class A, class T, class Formula, class Y, class DY, class DZ, class Z>
 class backward_row {
 public:
-  XSOFTMAX_INLINE backward_row(Y y, DY dy, DZ dz, Z z, double temperature)
+  XSOFTMAX_STEP backward_row(Y y, DY dy, DZ dz, Z z, double temperature)
       : y_(y), dy_(dy), dz_(dz), z_(z), temperature_(temperature) {}
 
-  XSOFTMAX_INLINE void run(std::size_t n) const {
+  XSOFTMAX_STEP void run(std::size_t n) const {
     if (temperature_ == 0) {
       clear(n);
       return;
@@ -131,7 +131,7 @@ public:
   }
 
   /// One step over a part of a row, T > 0.
-  XSOFTMAX_INLINE void run(const backward_arguments& task) const {
+  XSOFTMAX_STEP void run(const backward_arguments& task) const {
     signed_sum total(*task.sum);
     switch (task.step) {
     case backward_step::reduce:
@@ -148,7 +148,7 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE double_pair sum(std::size_t n) const {
+  XSOFTMAX_STEP double_pair sum(std::size_t n) const {
     if (n <= block_size<T>) { // the accumulator would give the same pair
       const double_pair block = block_sum(0, n);
       if (is_finite(block)) [[likely]] {
@@ -161,22 +161,23 @@ private:
   }
 
   /// The terms of [first, last) join the sum.
-  __attribute__((noinline)) void reduce(signed_sum& total, std::size_t first, std::size_t last) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void reduce(signed_sum& total, std::size_t first, std::size_t last) const {
     for (; first < last; first += block_size<T>) {
       const std::size_t end = last - first > block_size<T> ? first + block_size<T> : last;
       with_block(first, end,
-                 [&](auto y, auto dy) XSOFTMAX_LAMBDA { add_block<A, T, Formula>(total, y, dy, end - first); });
+                 [&](auto y, auto dy) XSOFTMAX_STEP_LAMBDA { add_block<A, T, Formula>(total, y, dy, end - first); });
     }
   }
 
-  __attribute__((noinline)) double_pair block_sum(std::size_t first, std::size_t last) const {
-    return with_block(
-        first, last, [&](auto y, auto dy) XSOFTMAX_LAMBDA { return sum_of_terms<A, T, Formula>(y, dy, last - first); });
+  __attribute__((noinline)) XSOFTMAX_FLATTEN double_pair block_sum(std::size_t first, std::size_t last) const {
+    return with_block(first, last, [&](auto y, auto dy) XSOFTMAX_STEP_LAMBDA {
+      return sum_of_terms<A, T, Formula>(y, dy, last - first);
+    });
   }
 
   /// f(y, dy) of at most a block, of either access.
   template <class F>
-  XSOFTMAX_INLINE auto with_block(std::size_t first, std::size_t last, F&& f) const {
+  XSOFTMAX_STEP auto with_block(std::size_t first, std::size_t last, F&& f) const {
     typename Y::buffer y_room;
     typename DY::buffer dy_room;
     const contiguous_row<const T> y{y_.template block<A>(first, last, y_room).data};
@@ -184,9 +185,9 @@ private:
     return f(y, dy);
   }
 
-  __attribute__((noinline)) void write(double_pair total, std::size_t first, std::size_t last) const {
-    with_plainest(Formula(total, temperature_), [&](const auto& gradient) XSOFTMAX_LAMBDA {
-      for_each_piece<T>(dz_, first, last, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write(double_pair total, std::size_t first, std::size_t last) const {
+    with_plainest(Formula(total, temperature_), [&](const auto& gradient) XSOFTMAX_STEP_LAMBDA {
+      for_each_piece<T>(dz_, first, last, [&](std::size_t begin, std::size_t end) XSOFTMAX_STEP_LAMBDA {
         typename Y::buffer y_room;
         typename DY::buffer dy_room;
         typename DZ::buffer dz_room;
@@ -195,23 +196,24 @@ private:
         const auto dy = dy_.template block<A>(begin, end, dy_room);
         const auto z = z_.template block<A>(begin, end, z_room);
         const auto dz = dz_.target(begin, dz_room);
-        for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-          const auto y_i = load_chunk<A, T>(y, i, extent, Formula::masked);
-          const auto dy_i = load_chunk<A, T>(dy, i, extent, T{});
-          if constexpr (takes_logits<Formula>) {
-            store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i, load_chunk<A, T>(z, i, extent, T{})));
-          } else {
-            store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i));
-          }
-        });
+        for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(
+            0, end - begin, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+              const auto y_i = load_chunk<A, T>(y, i, extent, Formula::masked);
+              const auto dy_i = load_chunk<A, T>(dy, i, extent, T{});
+              if constexpr (takes_logits<Formula>) {
+                store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i, load_chunk<A, T>(z, i, extent, T{})));
+              } else {
+                store_chunk<A, false, T>(dz, i, extent, map(gradient, y_i, dy_i));
+              }
+            });
         dz_.template commit<A>(begin, end, dz_room);
       });
     });
   }
 
   /// T = 0: the forward pass is piecewise constant.
-  __attribute__((noinline)) void clear(std::size_t n) const {
-    for_each_piece<T>(dz_, 0, n, [&](std::size_t begin, std::size_t end) XSOFTMAX_LAMBDA {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void clear(std::size_t n) const {
+    for_each_piece<T>(dz_, 0, n, [&](std::size_t begin, std::size_t end) XSOFTMAX_STEP_LAMBDA {
       typename DZ::buffer dz_room;
       fill<A, T>(dz_.target(begin, dz_room), end - begin, T{});
       dz_.template commit<A>(begin, end, dz_room);
@@ -227,8 +229,8 @@ private:
 
 /// run(passes) over one row: row(m) is that of a matrix.
 template <class A, class T, class Formula, class Row, class Run>
-XSOFTMAX_INLINE void one_backward_row(const backward_arguments& task, Row&& row, Run&& run) {
-  const auto logits = [&]() XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP void one_backward_row(const backward_arguments& task, Row&& row, Run&& run) {
+  const auto logits = [&]() XSOFTMAX_STEP_LAMBDA {
     if constexpr (takes_logits<Formula>) {
       return row(task.z);
     } else {
@@ -253,17 +255,17 @@ XSOFTMAX_INLINE decltype(auto) with_matrices(const backward_arguments& task, F&&
 
 /// The rows of a task side by side.
 template <class A, class T, class Formula>
-__attribute__((noinline)) void backward_columns(const backward_arguments& task) noexcept {
-  with_matrices<Formula>(task, [&](const auto&... matrix) XSOFTMAX_LAMBDA {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void backward_columns(const backward_arguments& task) noexcept {
+  with_matrices<Formula>(task, [&](const auto&... matrix) XSOFTMAX_STEP_LAMBDA {
     for_each_strip<T>(
         task.rows,
-        [&](std::size_t, std::size_t rows, auto... columns) XSOFTMAX_LAMBDA {
+        [&](std::size_t, std::size_t rows, auto... columns) XSOFTMAX_STEP_LAMBDA {
           return backward_strip<A, T, Formula, decltype(columns)...>(task, rows, columns...).run();
         },
-        [&](std::size_t r) XSOFTMAX_LAMBDA {
+        [&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
           one_backward_row<A, T, Formula>(
-              task, [&](const auto& m) XSOFTMAX_LAMBDA { return row_of<T>(m, r); },
-              [&](const auto& passes) XSOFTMAX_LAMBDA { passes.run(task.cols); });
+              task, [&](const auto& m) XSOFTMAX_STEP_LAMBDA { return row_of<T>(m, r); },
+              [&](const auto& passes) XSOFTMAX_STEP_LAMBDA { passes.run(task.cols); });
         },
         matrix...);
   });
@@ -271,15 +273,15 @@ __attribute__((noinline)) void backward_columns(const backward_arguments& task) 
 
 /// The rows of a task, by what is nearest at hand.
 template <class A, class T, class Formula>
-XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
+XSOFTMAX_STEP void backward_rows(const backward_arguments& task) noexcept {
   if (task.cols == 0) {
     return;
   }
-  const auto each_row = [&](auto&& row) XSOFTMAX_LAMBDA {
+  const auto each_row = [&](auto&& row) XSOFTMAX_STEP_LAMBDA {
     for (std::size_t r = 0; r < task.rows; ++r) {
       one_backward_row<A, T, Formula>(
-          task, [&](const auto& m) XSOFTMAX_LAMBDA { return row(m, r); },
-          [&](const auto& passes) XSOFTMAX_LAMBDA {
+          task, [&](const auto& m) XSOFTMAX_STEP_LAMBDA { return row(m, r); },
+          [&](const auto& passes) XSOFTMAX_STEP_LAMBDA {
             if (task.step == backward_step::all) [[likely]] {
               passes.run(task.cols);
             } else {
@@ -289,15 +291,15 @@ XSOFTMAX_INLINE void backward_rows(const backward_arguments& task) noexcept {
     }
   };
   const bool plain = with_matrices<Formula>(
-      task, [&](const auto&... m) XSOFTMAX_LAMBDA { return (has_plain_rows<T>(m, task.cols) && ...); });
+      task, [&](const auto&... m) XSOFTMAX_STEP_LAMBDA { return (has_plain_rows<T>(m, task.cols) && ...); });
   const bool side_by_side =
-      with_matrices<Formula>(task, [&](const auto&... m) XSOFTMAX_LAMBDA { return are_columns(task.rows, m...); });
+      with_matrices<Formula>(task, [&](const auto&... m) XSOFTMAX_STEP_LAMBDA { return are_columns(task.rows, m...); });
   if (plain) {
-    each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(m, r); });
+    each_row([](const auto& m, std::size_t r) XSOFTMAX_STEP_LAMBDA { return plain_row_of<T>(m, r); });
   } else if (side_by_side && task.temperature != 0) {
     backward_columns<A, T, Formula>(task);
   } else {
-    each_row([](const auto& m, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(m, r); });
+    each_row([](const auto& m, std::size_t r) XSOFTMAX_STEP_LAMBDA { return row_of<T>(m, r); });
   }
 }
 

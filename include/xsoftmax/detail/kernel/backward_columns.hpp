@@ -35,14 +35,14 @@ inline constexpr bool takes_logits = requires {
 template <class A, class T, class Formula, class Y, class DY, class DZ, class... Z>
 class backward_strip {
 public:
-  XSOFTMAX_INLINE backward_strip(const backward_arguments& task, std::size_t rows, Y y, DY dy, DZ dz, Z... z)
+  XSOFTMAX_STEP backward_strip(const backward_arguments& task, std::size_t rows, Y y, DY dy, DZ dz, Z... z)
       : task_(task), y_(matrix_of<T>(y, task.y, task.rows, task.cols)),
         dy_(matrix_of<T>(dy, task.dy, task.rows, task.cols)),
         dz_(matrix_of<T>(dz, task.dz, task.rows, task.cols)), z_{{matrix_of<T>(z, task.z, task.rows, task.cols)...}},
         rows_(rows) {}
 
   /// False, with nothing written, if a sum is not finite or otherwise such that its row must be seen to alone.
-  XSOFTMAX_INLINE bool run() {
+  XSOFTMAX_STEP bool run() {
     const bool served = task_.cols <= block_size<T> ? only_block() : blocks();
     if (served) {
       write();
@@ -56,7 +56,7 @@ private:
 
   // Out of line: the lanes of a strip take much of the stack that is needed.
 
-  __attribute__((noinline)) bool only_block() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool only_block() {
     column_sum<A, T> block;
     sum_block(block, 0, task_.cols);
     bool served = true;
@@ -66,7 +66,7 @@ private:
     return served;
   }
 
-  __attribute__((noinline)) bool blocks() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool blocks() {
     column_sum<A, T> block;
     signed_sum total[strip_rows<T>];
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -86,11 +86,12 @@ private:
     return served;
   }
 
-  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
-    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(column_sum<A, T>& block, std::size_t first,
+                                                            std::size_t last) const {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_STEP_LAMBDA {
       auto y = y_.template over<A, T>(visit);
       auto dy = dy_.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA {
+      add([&]() XSOFTMAX_STEP_LAMBDA {
         const auto y_i = y.read(extent, Formula::masked);
         const auto dy_i = dy.read(extent, T{});
         return Formula::terms(y_i, dy_i);
@@ -98,39 +99,40 @@ private:
     });
   }
 
-  XSOFTMAX_INLINE bool finish(std::size_t r, double_pair total) {
+  XSOFTMAX_STEP bool finish(std::size_t r, double_pair total) {
     total_high_[r] = total.high;
     total_low_[r] = total.low;
     return is_finite(total) && Formula::serves(total);
   }
 
-  __attribute__((noinline)) void write() const {
-    with_plainest(Formula({0.0, 0.0}, task_.temperature), [&](const auto& any_row) XSOFTMAX_LAMBDA {
-      walk_strip<A, T>(0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
-        constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
-        const auto gradient = make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
-          const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
-          return any_row.of_rows(known<A, lanes<A, T>>(total_high_, at), known<A, lanes<A, T>>(total_low_, at));
-        });
-        auto y = y_.template over<A, T>(visit);
-        auto dy = dy_.template over<A, T>(visit);
-        auto dz = dz_.template over<A, T>(visit);
-        const auto step = [](const auto& f, const auto&... v) XSOFTMAX_LAMBDA { return f(v...); };
-        if constexpr (sizeof...(Z) == 1) {
-          auto z = z_.v[0].template over<A, T>(visit);
-          each([&]() XSOFTMAX_LAMBDA {
-            const auto y_i = y.read(extent, Formula::masked);
-            const auto dy_i = dy.read(extent, T{});
-            dz.write(extent, map(step, gradient, y_i, dy_i, z.read(extent, T{})));
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write() const {
+    with_plainest(Formula({0.0, 0.0}, task_.temperature), [&](const auto& any_row) XSOFTMAX_STEP_LAMBDA {
+      walk_strip<A, T>(
+          0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_STEP_LAMBDA {
+            constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
+            const auto gradient = make_pack<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+              const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
+              return any_row.of_rows(known<A, lanes<A, T>>(total_high_, at), known<A, lanes<A, T>>(total_low_, at));
+            });
+            auto y = y_.template over<A, T>(visit);
+            auto dy = dy_.template over<A, T>(visit);
+            auto dz = dz_.template over<A, T>(visit);
+            const auto step = [](const auto& f, const auto&... v) XSOFTMAX_STEP_LAMBDA { return f(v...); };
+            if constexpr (sizeof...(Z) == 1) {
+              auto z = z_.v[0].template over<A, T>(visit);
+              each([&]() XSOFTMAX_STEP_LAMBDA {
+                const auto y_i = y.read(extent, Formula::masked);
+                const auto dy_i = dy.read(extent, T{});
+                dz.write(extent, map(step, gradient, y_i, dy_i, z.read(extent, T{})));
+              });
+            } else {
+              each([&]() XSOFTMAX_STEP_LAMBDA {
+                const auto y_i = y.read(extent, Formula::masked);
+                const auto dy_i = dy.read(extent, T{});
+                dz.write(extent, map(step, gradient, y_i, dy_i));
+              });
+            }
           });
-        } else {
-          each([&]() XSOFTMAX_LAMBDA {
-            const auto y_i = y.read(extent, Formula::masked);
-            const auto dy_i = dy.read(extent, T{});
-            dz.write(extent, map(step, gradient, y_i, dy_i));
-          });
-        }
-      });
     });
   }
 

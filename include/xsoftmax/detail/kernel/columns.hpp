@@ -59,13 +59,13 @@ XSOFTMAX_INLINE strip_visit visit_before(std::size_t i, std::size_t step, std::s
 
 /// So many rows fill batches.
 template <class A, class T>
-XSOFTMAX_INLINE std::size_t whole_batches(std::size_t rows) {
+XSOFTMAX_STEP std::size_t whole_batches(std::size_t rows) {
   return (rows + lanes<A, T> - 1) / lanes<A, T> * lanes<A, T>;
 }
 
 /// body(row, extent) over the rows of a strip.
 template <class A, class T, class Body>
-XSOFTMAX_INLINE void for_each_strip_chunk(std::size_t rows, Body&& body) {
+XSOFTMAX_STEP void for_each_strip_chunk(std::size_t rows, Body&& body) {
   for_each_chunk<strip_chunk<A, T>, lanes<A, T>>(0, rows, body);
 }
 
@@ -74,12 +74,12 @@ template <class A, class T, class Row>
 class strip_cursor {
 public:
   /// Everything in elements of the matrix.
-  XSOFTMAX_INLINE strip_cursor(Row first, std::ptrdiff_t step, std::ptrdiff_t ahead)
+  XSOFTMAX_STEP strip_cursor(Row first, std::ptrdiff_t step, std::ptrdiff_t ahead)
       : row_(first), step_(bytes_of(first) * step), ahead_(bytes_of(first) * ahead) {}
 
   /// Asks memory for what comes later. Where that is nothing, for what is at hand: a branch costs more.
   template <bool Write = false>
-  XSOFTMAX_INLINE void prefetch() const {
+  XSOFTMAX_STEP void prefetch() const {
     const std::intptr_t line = address() + ahead_;
     for (std::intptr_t b = 0; b < static_cast<std::intptr_t>(strip_chunk<A, T> * sizeof(T)); b += 64) {
       __builtin_prefetch(reinterpret_cast<const void*>(line + b), Write, 3);
@@ -87,21 +87,21 @@ public:
   }
 
   template <class Extent>
-  XSOFTMAX_INLINE auto load(Extent extent, T fill) const {
+  XSOFTMAX_STEP auto load(Extent extent, T fill) const {
     return load_chunk<A, T>(row_, 0, extent, fill);
   }
 
   template <bool Stream, class Extent, class Pack>
-  XSOFTMAX_INLINE void store(Extent extent, const Pack& y) const {
+  XSOFTMAX_STEP void store(Extent extent, const Pack& y) const {
     store_chunk<A, Stream, T>(row_, 0, extent, y);
   }
 
   /// In integers: after the last element there may be no place to point to.
-  XSOFTMAX_INLINE void next() { row_.data = reinterpret_cast<decltype(row_.data)>(address() + step_); }
+  XSOFTMAX_STEP void next() { row_.data = reinterpret_cast<decltype(row_.data)>(address() + step_); }
 
   /// All of it for a matrix that is only read.
   template <class Extent>
-  XSOFTMAX_INLINE auto read(Extent extent, T fill) {
+  XSOFTMAX_STEP auto read(Extent extent, T fill) {
     prefetch();
     const auto x = load(extent, fill);
     next();
@@ -110,16 +110,16 @@ public:
 
   /// The same for one that is written.
   template <class Extent, class Pack>
-  XSOFTMAX_INLINE void write(Extent extent, const Pack& y) {
+  XSOFTMAX_STEP void write(Extent extent, const Pack& y) {
     prefetch<true>();
     store<false>(extent, y);
     next();
   }
 
 private:
-  static XSOFTMAX_INLINE std::intptr_t bytes_of(Row row) { return static_cast<std::intptr_t>(row.element_bytes()); }
+  static XSOFTMAX_STEP std::intptr_t bytes_of(Row row) { return static_cast<std::intptr_t>(row.element_bytes()); }
 
-  XSOFTMAX_INLINE std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(row_.data); }
+  XSOFTMAX_STEP std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(row_.data); }
 
   Row row_;
   std::intptr_t step_;
@@ -137,7 +137,7 @@ struct strip_matrix {
   XSOFTMAX_INLINE Row at(std::size_t i) const { return front.from(static_cast<std::ptrdiff_t>(i) * stride); }
 
   template <class A, class T>
-  XSOFTMAX_INLINE strip_cursor<A, T, Row> over(const strip_visit& visit) const {
+  XSOFTMAX_STEP strip_cursor<A, T, Row> over(const strip_visit& visit) const {
     const std::ptrdiff_t ahead = static_cast<std::ptrdiff_t>(visit.ahead) * stride + visit.rows_ahead;
     return {at(visit.first).from(static_cast<std::ptrdiff_t>(visit.r)),
             static_cast<std::ptrdiff_t>(visit.step) * stride, prefetches ? ahead : 0};
@@ -166,7 +166,7 @@ public:
   /// Sums the elements [first, last), at most a block, of `rows` rows. body(visit, extent, add) calls add(element)
   /// once, and each call of element() gives the next of the visit's elements.
   template <class Body>
-  XSOFTMAX_INLINE void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
+  XSOFTMAX_STEP void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
     constexpr std::size_t step = sum_visit * L;
     std::size_t level = 0; // the partial sums that wait
     for (std::size_t k = 0; k < L; ++k) {
@@ -178,13 +178,13 @@ public:
         const std::size_t next = is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : i : i + step;
         // Then the tree's branches are complete that this lane completes.
         const std::size_t merges = is_last ? completed(k) : 0;
-        for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
+        for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_STEP_LAMBDA {
           lane_pack<decltype(extent)::padded> lanes;
           if (i != front) {
             load(lanes, level, r);
           }
           if (i < end) { // of a lane without elements there may be no place to point to
-            body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_LAMBDA {
+            body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_STEP_LAMBDA {
               for (std::size_t j = i; j < end; j += 2 * L) {
                 add_two(lanes, j + L < end, element);
               }
@@ -194,7 +194,7 @@ public:
             lane_pack<decltype(extent)::padded> other;
             load(other, level - m, r);
             unroll<decltype(lanes)::size>(
-                [&](auto b) XSOFTMAX_LAMBDA { lanes.v[decltype(b)::value].merge(other.v[decltype(b)::value]); });
+                [&](auto b) XSOFTMAX_STEP_LAMBDA { lanes.v[decltype(b)::value].merge(other.v[decltype(b)::value]); });
           }
           store(lanes, level - merges, r);
         });
@@ -205,7 +205,7 @@ public:
   }
 
   /// The sum of row r.
-  XSOFTMAX_INLINE double_pair total(std::size_t r) const {
+  XSOFTMAX_STEP double_pair total(std::size_t r) const {
     if constexpr (parts == 2) {
       return add_lanes<native<A>>(part_[0][0][r], part_[0][1][r]);
     } else {
@@ -224,19 +224,19 @@ private:
   using lane_pack = pack<Lane, Rows / lanes<A, double>>;
 
   /// How many branches of the tree the lane number k, in the order of the sum, completes.
-  static XSOFTMAX_INLINE std::size_t completed(std::size_t k) { return static_cast<std::size_t>(__builtin_ctzll(~k)); }
+  static XSOFTMAX_STEP std::size_t completed(std::size_t k) { return static_cast<std::size_t>(__builtin_ctzll(~k)); }
 
   /// An element of a lane enters it, and its neighbour, if there is one.
   template <class Lanes, class Element>
-  static XSOFTMAX_INLINE void add_two(Lanes& lanes, bool has_neighbour, Element&& element) {
+  static XSOFTMAX_STEP void add_two(Lanes& lanes, bool has_neighbour, Element&& element) {
     const auto e = element();
     using Batch = std::remove_cvref_t<decltype(e.v[0])>;
     if constexpr (enters_in_pairs<A, Batch>) {
-      auto neighbour = map([](const Batch& x) XSOFTMAX_LAMBDA { return absent_neighbour<A>(x); }, e);
+      auto neighbour = map([](const Batch& x) XSOFTMAX_STEP_LAMBDA { return absent_neighbour<A>(x); }, e);
       if (has_neighbour) {
         neighbour = element();
       }
-      unroll<decltype(e)::size>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<decltype(e)::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         const auto both = neighbours<A>(e.v[decltype(b)::value], neighbour.v[decltype(b)::value]);
         lanes.v[2 * decltype(b)::value].add(both.v[0]);
         lanes.v[2 * decltype(b)::value + 1].add(both.v[1]);
@@ -250,23 +250,23 @@ private:
   }
 
   template <class E, std::size_t N>
-  static XSOFTMAX_INLINE void add(pack<Lane, N>& lanes, const pack<E, N>& e) {
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA { lanes.v[decltype(b)::value].add(e.v[decltype(b)::value]); });
+  static XSOFTMAX_STEP void add(pack<Lane, N>& lanes, const pack<E, N>& e) {
+    unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA { lanes.v[decltype(b)::value].add(e.v[decltype(b)::value]); });
   }
 
   template <class Lanes>
-  XSOFTMAX_INLINE void load(Lanes& x, std::size_t level, std::size_t r) const {
-    unroll<Lanes::size>([&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void load(Lanes& x, std::size_t level, std::size_t r) const {
+    unroll<Lanes::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
-      x.v[decltype(b)::value].load([&](std::size_t part) XSOFTMAX_LAMBDA { return part_[level][part] + r + at; });
+      x.v[decltype(b)::value].load([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[level][part] + r + at; });
     });
   }
 
   template <class Lanes>
-  XSOFTMAX_INLINE void store(const Lanes& x, std::size_t level, std::size_t r) {
-    unroll<Lanes::size>([&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void store(const Lanes& x, std::size_t level, std::size_t r) {
+    unroll<Lanes::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
-      x.v[decltype(b)::value].store([&](std::size_t part) XSOFTMAX_LAMBDA { return part_[level][part] + r + at; });
+      x.v[decltype(b)::value].store([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[level][part] + r + at; });
     });
   }
 
@@ -279,11 +279,11 @@ inline constexpr std::size_t walk_ahead = walk_visit;
 /// body(visit, extent, each) over the rows of a strip, visit by visit of the elements [first, last): it calls each(f),
 /// and each call of f() sees to the next of the visit's elements.
 template <class A, class T, std::size_t Visit = walk_visit, class Body>
-XSOFTMAX_INLINE void walk_strip(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
+XSOFTMAX_STEP void walk_strip(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
   for (std::size_t i = first; i < last; i += Visit) {
     const std::size_t end = last - i < Visit ? last : i + Visit;
-    for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_LAMBDA {
-      body(strip_visit{i, 1, r, end < last ? walk_ahead : 0, 0}, extent, [&](auto&& f) XSOFTMAX_LAMBDA {
+    for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_STEP_LAMBDA {
+      body(strip_visit{i, 1, r, end < last ? walk_ahead : 0, 0}, extent, [&](auto&& f) XSOFTMAX_STEP_LAMBDA {
         for (std::size_t j = i; j < end; ++j) {
           f();
         }
@@ -294,19 +294,20 @@ XSOFTMAX_INLINE void walk_strip(std::size_t first, std::size_t last, std::size_t
 
 /// The largest of the elements [first, last) of each row of a strip, NaN passed over, in m.
 template <class A, class T, class In>
-XSOFTMAX_INLINE void column_maxima(T* m, const strip_matrix<In>& z, std::size_t first, std::size_t last,
-                                   std::size_t rows) {
+XSOFTMAX_STEP void column_maxima(T* m, const strip_matrix<In>& z, std::size_t first, std::size_t last,
+                                 std::size_t rows) {
   const std::size_t end = whole_batches<A, T>(rows);
   for (std::size_t r = 0; r < end; ++r) {
     m[r] = -infinity<T>;
   }
-  walk_strip<A, T>(first, last, rows, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+  walk_strip<A, T>(first, last, rows, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_STEP_LAMBDA {
     const contiguous_row<T> largest{m + visit.r};
     constexpr full_chunk<decltype(extent)::padded> all;
     auto x = load_chunk<A, T>(largest, 0, all, T{});
     auto z_i = z.template over<A, T>(visit);
-    each([&]() XSOFTMAX_LAMBDA {
-      x = map([](batch<A, T> v, batch<A, T> so_far) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(v, so_far); },
+    each([&]() XSOFTMAX_STEP_LAMBDA {
+      x = map([](batch<A, T> v, batch<A, T> so_far)
+                  XSOFTMAX_STEP_LAMBDA { return native<A>::max_dropping_nan(v, so_far); },
               z_i.read(extent, -infinity<T>), x);
     });
     store_chunk<A, false, T>(largest, 0, all, x);
@@ -315,7 +316,7 @@ XSOFTMAX_INLINE void column_maxima(T* m, const strip_matrix<In>& z, std::size_t 
 
 /// Batches of T for `Rows` rows from r on, from what is known of each row of a strip.
 template <class A, std::size_t Rows, class T>
-XSOFTMAX_INLINE auto known(const T* of_row, std::size_t r) {
+XSOFTMAX_STEP auto known(const T* of_row, std::size_t r) {
   return load_chunk<A, T>(contiguous_row<const T>{of_row + r}, 0, full_chunk<Rows>{}, T{});
 }
 

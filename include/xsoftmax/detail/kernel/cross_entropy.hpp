@@ -21,20 +21,21 @@ template <class A, class T>
 class sum_of_others {
 public:
   /// Those from element `first` of the row on. That of y, if it is among them, is taken out for a moment.
-  XSOFTMAX_INLINE void add(T* p, std::size_t first, std::size_t n, std::size_t y) {
+  XSOFTMAX_STEP void add(T* p, std::size_t first, std::size_t n, std::size_t y) {
     const bool here = y - first < n; // y may be before
     const T own = here ? p[y - first] : T{};
     if (here) {
       p[y - first] = T{};
     }
-    const auto absent = [](batch<A, T> v) XSOFTMAX_LAMBDA { return native<A>::max_keeping_nan(v, batch<A, T>(T{})); };
+    const auto absent = [](batch<A, T> v)
+                            XSOFTMAX_STEP_LAMBDA { return native<A>::max_keeping_nan(v, batch<A, T>(T{})); };
     sum_.add(add_terms<false, A, T>(absent, contiguous_row<const T>{p}, contiguous_row<T>{nullptr}, n), 0);
     if (here) {
       p[y - first] = own;
     }
   }
 
-  XSOFTMAX_INLINE double_pair value() const { return scaled(sum_, 0); }
+  XSOFTMAX_STEP double_pair value() const { return scaled(sum_, 0); }
 
 private:
   exact_sum sum_;
@@ -49,7 +50,7 @@ struct loss_of_row {
 
 /// log_probability() is only called where p says nothing; others() where p is above 1/2.
 template <class A, class T, class Others, class Log>
-XSOFTMAX_INLINE loss_of_row<T> loss_of_probability(T p, Others&& others, Log&& log_probability) {
+XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, Others&& others, Log&& log_probability) {
   using D = batch<A, double>;
   const auto value = static_cast<double>(p);
   if (value > 0.5) {
@@ -105,12 +106,12 @@ private:
   using V = batch<A, T>;
 
   /// A class may be the one that is ignored.
-  XSOFTMAX_INLINE bool is_class(std::uint64_t y) const { return y < task_.cols && y != task_.ignored; }
+  XSOFTMAX_STEP bool is_class(std::uint64_t y) const { return y < task_.cols && y != task_.ignored; }
 
-  XSOFTMAX_INLINE bool wants_gradient() const { return task_.dz.data != nullptr; }
+  XSOFTMAX_STEP bool wants_gradient() const { return task_.dz.data != nullptr; }
 
   /// Softmax of rows from z to dz, which then holds all there is to know.
-  __attribute__((noinline)) void stored_rows(std::size_t first, std::size_t rows) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void stored_rows(std::size_t first, std::size_t rows) {
     softmax_task<T> forward =
         softmax_of_row<T>(rows_from<T>(task_.z, first), rows_from<T>(task_.dz, first), task_.cols, 1.0);
     forward.rows = rows;
@@ -124,29 +125,29 @@ private:
       }
       const auto found = loss_of_probability<A, T>(
           p[y],
-          [&]() XSOFTMAX_LAMBDA {
+          [&]() XSOFTMAX_STEP_LAMBDA {
             sum_of_others<A, T> others;
             for_each_block([&](std::size_t from, std::size_t to)
-                               XSOFTMAX_LAMBDA { others.add(p + from, from, to - from, y); });
+                               XSOFTMAX_STEP_LAMBDA { others.add(p + from, from, to - from, y); });
             return others.value();
           },
-          [&]() XSOFTMAX_LAMBDA { return log_probability<softmax_loss<A, T>>(r, y); });
+          [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<softmax_loss<A, T>>(r, y); });
       p[y] = found.gradient;
       const T scale = finish(r, y, found.loss);
       if (scale != T{1}) {
-        transform<A, T>([=](V v) XSOFTMAX_LAMBDA { return v * V(scale); }, contiguous_row<const T>{p},
+        transform<A, T>([=](V v) XSOFTMAX_STEP_LAMBDA { return v * V(scale); }, contiguous_row<const T>{p},
                         contiguous_row<T>{p}, task_.cols);
       }
     }
   }
 
   template <class Loss>
-  XSOFTMAX_INLINE T log_probability(std::size_t r, std::size_t y) const {
+  XSOFTMAX_STEP T log_probability(std::size_t r, std::size_t y) const {
     return typename Loss::logarithms(rows_from<T>(task_.z, r), task_.cols).of_element(y);
   }
 
   template <class Body>
-  XSOFTMAX_INLINE void for_each_block(Body&& body) const {
+  XSOFTMAX_STEP void for_each_block(Body&& body) const {
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
       body(first, task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols);
     }
@@ -154,7 +155,7 @@ private:
 
   /// Probabilities block by block, in rooms of their own: z may be what is written.
   template <class Loss>
-  __attribute__((noinline)) void row(std::size_t r) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void row(std::size_t r) {
     const std::uint64_t y = task_.targets.get(r);
     if (!is_class(y)) {
       without_target(r, y);
@@ -169,19 +170,19 @@ private:
     link.probabilities(&z_y, &p_y, 1);
     const auto found = loss_of_probability<A, T>(
         p_y,
-        [&]() XSOFTMAX_LAMBDA {
+        [&]() XSOFTMAX_STEP_LAMBDA {
           sum_of_others<A, T> others;
-          for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+          for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
             link.probabilities(z.template block<A>(from, to, z_room).data, p_room.element, to - from);
             others.add(p_room.element, from, to - from, y);
           });
           return others.value();
         },
-        [&]() XSOFTMAX_LAMBDA { return log_probability<Loss>(r, y); });
+        [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<Loss>(r, y); });
     const T scale = finish(r, y, found.loss);
     if (wants_gradient()) {
       write_gradient(link, r, scale,
-                     [&](contiguous_row<const T>, T* p, std::size_t from, std::size_t n) XSOFTMAX_LAMBDA {
+                     [&](contiguous_row<const T>, T* p, std::size_t from, std::size_t n) XSOFTMAX_STEP_LAMBDA {
                        if (y - from < n) {
                          p[y - from] = found.gradient;
                        }
@@ -191,7 +192,7 @@ private:
 
   /// The same for a target that is a distribution.
   template <class Loss>
-  __attribute__((noinline)) void distribution_row(std::size_t r) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void distribution_row(std::size_t r) {
     const std::uint64_t y = task_.has_distributions ? 0 : task_.targets.get(r);
     if (!task_.has_distributions && !is_class(y)) {
       without_target(r, y);
@@ -203,14 +204,14 @@ private:
     block_buffer<T> q_room;
     std::uint64_t classes = task_.cols;
     if (task_.smoothing != 0) {
-      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
         classes -= count_masked<A, T>(z.template block<A>(from, to, z_room), to - from);
       });
     }
     const target_distribution<A, T> target(task_, r, classes, y);
     const typename Loss::logarithms logarithms(row, task_.cols);
     distribution_loss<A, T> loss(logarithms.largest(), logarithms.below_dominating());
-    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
       block_buffer<T> log_room;
       const auto x = z.template block<A>(from, to, z_room);
       logarithms.write(source_at(x.data), to - from, log_room.element);
@@ -224,32 +225,32 @@ private:
     if (wants_gradient()) {
       write_gradient(Loss(row, task_.cols), r, static_cast<T>(task_.scale),
                      [&](contiguous_row<const T> x, T* p, std::size_t from, std::size_t n)
-                         XSOFTMAX_LAMBDA { loss.gradient(p, target.block(x, from, from + n, q_room), from, n); });
+                         XSOFTMAX_STEP_LAMBDA { loss.gradient(p, target.block(x, from, from + n, q_room), from, n); });
     }
   }
 
   /// dz, block by block: adjust(x, p, from, n) makes of n probabilities, from element `from` on, the gradient of a link
   /// without slope at the logits x.
   template <class Loss, class Adjust>
-  XSOFTMAX_INLINE void write_gradient(const Loss& link, std::size_t r, T factor, const Adjust& adjust) const {
+  XSOFTMAX_STEP void write_gradient(const Loss& link, std::size_t r, T factor, const Adjust& adjust) const {
     const V scale(factor);
     const any_row<T, const void> z = row_of<T>(task_.z, r);
     const any_row<T, void> dz = row_of<T>(task_.dz, r);
     block_buffer<T> z_room;
     block_buffer<T> p_room;
     block_buffer<T> room;
-    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
       const std::size_t n = to - from;
       const contiguous_row<const T> x = z.template block<A>(from, to, z_room);
       link.probabilities(x.data, p_room.element, n);
       adjust(x, p_room.element, from, n);
       const contiguous_row<T> target = dz.target(from, room);
-      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
         const auto p = load_chunk<A, T>(contiguous_row<const T>{p_room.element}, i, extent, T{});
         const auto logits = load_chunk<A, T>(x, i, extent, T{});
         store_chunk<A, false, T>(target, i, extent,
                                  map(
-                                     [&](V v, V logit) XSOFTMAX_LAMBDA {
+                                     [&](V v, V logit) XSOFTMAX_STEP_LAMBDA {
                                        if constexpr (Loss::has_slope) {
                                          return native<A>::divide(v * scale, inverse_slope<A>(logit));
                                        } else {
@@ -263,13 +264,13 @@ private:
   }
 
   /// Of a row that is ignored, or whose target is none of its classes.
-  __attribute__((noinline)) void without_target(std::size_t r, std::uint64_t y) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void without_target(std::size_t r, std::uint64_t y) {
     const T value = y == task_.ignored ? T{} : not_a_number<T>;
     set_loss(r, static_cast<double>(value));
     if (wants_gradient()) {
       const any_row<T, void> dz = row_of<T>(task_.dz, r);
       block_buffer<T> room;
-      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
         fill<A, T>(dz.target(from, room), to - from, value);
         dz.template commit<A>(from, to, room);
       });
@@ -277,13 +278,13 @@ private:
   }
 
   /// The weighted loss; returns by what the gradient is multiplied.
-  XSOFTMAX_INLINE T finish(std::size_t r, std::uint64_t y, double loss) {
+  XSOFTMAX_STEP T finish(std::size_t r, std::uint64_t y, double loss) {
     const double weight = task_.weights.get(static_cast<std::size_t>(y));
     set_loss(r, loss * weight);
     return static_cast<T>(weight * task_.scale);
   }
 
-  XSOFTMAX_INLINE void set_loss(std::size_t r, double loss) {
+  XSOFTMAX_STEP void set_loss(std::size_t r, double loss) {
     const T rounded = static_cast<T>(loss);
     if (task_.losses.data != nullptr) {
       const any_row<T, void> losses = row_of<T>(task_.losses, 0);
@@ -302,7 +303,7 @@ private:
 
 template <class A, class T>
 struct cross_entropy {
-  static void run(const cross_entropy_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const cross_entropy_task<T>& task) noexcept {
     signed_sum total;
     switch (task.step) {
     case cross_entropy_step::rows:

@@ -21,7 +21,7 @@ public:
 
   /// body(first, last) after each block: its perturbed logits are at target(first).
   template <class Target, class Body>
-  XSOFTMAX_INLINE void for_each(Target&& target, Body&& body) {
+  XSOFTMAX_STEP void for_each(Target&& target, Body&& body) {
     for_each_piece<T>(z_, 0, n_, [&](std::size_t first, std::size_t last) {
       T* const x = target(first);
       perturb<A, T>(noise_, index_, z_.template block<A>(first, last, z_room_).data, x, first, last, largest_);
@@ -31,13 +31,13 @@ public:
 
   /// The same with the block in this object's own room: body(x, first, last).
   template <class Body>
-  XSOFTMAX_INLINE void for_each(Body&& body) {
+  XSOFTMAX_STEP void for_each(Body&& body) {
     for_each([&](std::size_t) { return x_room_.element; },
              [&](std::size_t first, std::size_t last) { body(x_room_.element, first, last); });
   }
 
   /// What softmax must know of the row.
-  __attribute__((noinline)) log_sum_exp_summary summary(double temperature) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN log_sum_exp_summary summary(double temperature) {
     log_sum_exp_summary whole;
     for_each([&](T* x, std::size_t first, std::size_t last) {
       using task = log_sum_exp_state_task<T>;
@@ -65,7 +65,7 @@ private:
 
 /// The index of a hard row, `one` there and `zero` elsewhere; NaN where there is none.
 template <class A, class T>
-__attribute__((noinline)) void write_one(const gumbel_softmax_task<T>& task, T one, T zero) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void write_one(const gumbel_softmax_task<T>& task, T one, T zero) {
   sample<A, T>::run(sample_task<T>{
       .key = task.key, .z = task.z, .rows = 1, .cols = task.cols, .temperature = 1.0, .indices = task.indices});
   const std::size_t place = *task.indices.data;
@@ -83,7 +83,7 @@ __attribute__((noinline)) void write_one(const gumbel_softmax_task<T>& task, T o
 
 /// The rows of a task with their keys: soft(row), or where it is hard `one` at the index and `zero` elsewhere.
 template <class A, class T, class Soft>
-XSOFTMAX_INLINE void for_each_perturbed(const gumbel_softmax_task<T>& task, T one, T zero, Soft&& soft) {
+XSOFTMAX_STEP void for_each_perturbed(const gumbel_softmax_task<T>& task, T one, T zero, Soft&& soft) {
   for (std::size_t r = 0; r < task.rows; ++r) {
     gumbel_softmax_task<T> row = task;
     row.key.row += r;
@@ -101,7 +101,7 @@ XSOFTMAX_INLINE void for_each_perturbed(const gumbel_softmax_task<T>& task, T on
 /// One row: whole(perturbed) takes all perturbed logits to y, and may find them there; by_blocks(row) does where they
 /// have no place.
 template <class A, class T, class Whole, class ByBlocks>
-XSOFTMAX_INLINE void transform_perturbed(const gumbel_softmax_task<T>& task, Whole&& whole, ByBlocks&& by_blocks) {
+XSOFTMAX_STEP void transform_perturbed(const gumbel_softmax_task<T>& task, Whole&& whole, ByBlocks&& by_blocks) {
   perturbed_row<A, T> row(task.key, task.z, task.cols);
   if (task.cols <= block_size<T>) {
     // From one place to another softmax is faster than in place.
@@ -120,12 +120,12 @@ XSOFTMAX_INLINE void transform_perturbed(const gumbel_softmax_task<T>& task, Who
 
 template <class A, class T>
 struct gumbel_softmax {
-  static void run(const gumbel_softmax_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const gumbel_softmax_task<T>& task) noexcept {
     for_each_perturbed<A, T>(task, T{1}, T{0}, [](const gumbel_softmax_task<T>& row) { soft(row); });
   }
 
 private:
-  static __attribute__((noinline)) void soft(const gumbel_softmax_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void soft(const gumbel_softmax_task<T>& task) noexcept {
     transform_perturbed<A, T>(
         task, [&](const source& x) { softmax<A, T>::run(softmax_of_row<T>(x, task.y, task.cols, task.temperature)); },
         [&](perturbed_row<A, T>& row) {
@@ -140,7 +140,7 @@ private:
 
 template <class A, class T>
 struct gumbel_softmax_backward {
-  static void run(const gumbel_softmax_backward_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const gumbel_softmax_backward_task<T>& task) noexcept {
     if (task.temperature == 0) { // whatever y is
       softmax_backward<A, T>::run(
           {{.y = task.dy, .dy = task.dy, .dz = task.dz, .rows = task.rows, .cols = task.cols, .temperature = 0.0}});
@@ -162,7 +162,8 @@ struct gumbel_softmax_backward {
   }
 
 private:
-  static __attribute__((noinline)) void by_y_in_dz(const gumbel_softmax_backward_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void
+  by_y_in_dz(const gumbel_softmax_backward_task<T>& task) noexcept {
     std::size_t place;
     gumbel_softmax<A, T>::run({.key = task.key,
                                .z = task.z,
@@ -180,7 +181,8 @@ private:
                                   .temperature = task.temperature}});
   }
 
-  static __attribute__((noinline)) void by_blocks(const gumbel_softmax_backward_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void
+  by_blocks(const gumbel_softmax_backward_task<T>& task) noexcept {
     perturbed_row<A, T> row(task.key, task.z, task.cols);
     log_sum_exp_summary whole = row.summary(task.temperature);
     signed_sum_digits sum;

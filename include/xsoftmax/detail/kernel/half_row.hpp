@@ -34,23 +34,23 @@ struct half_chunk {
 
   pack<typename N::words, size / width> words;
 
-  XSOFTMAX_INLINE explicit half_chunk(const std::uint16_t* z)
-      : words(make_pack<size / width>([&](auto b)
-                                          XSOFTMAX_LAMBDA { return N::load_words(z + decltype(b)::value * width); })),
+  XSOFTMAX_STEP explicit half_chunk(const std::uint16_t* z)
+      : words(make_pack<size / width>(
+            [&](auto b) XSOFTMAX_STEP_LAMBDA { return N::load_words(z + decltype(b)::value * width); })),
         z_(z) {}
 
   /// Fetches the chunk that comes a page after the one at z: out of cache, what the processor fetches by itself is not
   /// enough for passes as short as these.
-  static XSOFTMAX_INLINE void prefetch(const std::uint16_t* z) {
+  static XSOFTMAX_STEP void prefetch(const std::uint16_t* z) {
     const auto address = reinterpret_cast<std::uintptr_t>(z) + 4096; // may lie beyond the row
-    unroll<size / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<size / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t offset = decltype(b)::value * width * sizeof(*z);
       __builtin_prefetch(reinterpret_cast<const void*>(address + offset), 0, 3);
     });
   }
 
-  XSOFTMAX_INLINE auto floats() const {
-    return by_pairs([&](std::size_t offset, auto w, F& first, F& second) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP auto floats() const {
+    return by_pairs([&](std::size_t offset, auto w, F& first, F& second) XSOFTMAX_STEP_LAMBDA {
       if constexpr (Format == storage_format::float16) {
         N::widen_float16(w, z_ + offset, first, second);
       } else {
@@ -60,28 +60,28 @@ struct half_chunk {
   }
 
   /// In the order that round_bfloat16 and round_float16 reverse.
-  XSOFTMAX_INLINE auto floats_apart() const {
+  XSOFTMAX_STEP auto floats_apart() const {
     if constexpr (Format == storage_format::float16) {
       return floats();
     } else {
       return by_pairs([](std::size_t, auto w, F& first, F& second)
-                          XSOFTMAX_LAMBDA { N::widen_bfloat16_apart(w, first, second); });
+                          XSOFTMAX_STEP_LAMBDA { N::widen_bfloat16_apart(w, first, second); });
     }
   }
 
   /// f(f(w_0, w_1), w_2)...
   template <class Combine>
-  XSOFTMAX_INLINE typename N::words all(Combine&& f) const {
+  XSOFTMAX_STEP typename N::words all(Combine&& f) const {
     auto w = words.v[0];
-    unroll<size / width - 1>([&](auto b) XSOFTMAX_LAMBDA { w = f(w, words.v[decltype(b)::value + 1]); });
+    unroll<size / width - 1>([&](auto b) XSOFTMAX_STEP_LAMBDA { w = f(w, words.v[decltype(b)::value + 1]); });
     return w;
   }
 
 private:
   template <class Widen>
-  XSOFTMAX_INLINE auto by_pairs(Widen&& widen) const {
+  XSOFTMAX_STEP auto by_pairs(Widen&& widen) const {
     pack<F, size / lanes<A, float>> x;
-    unroll<size / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<size / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       widen(at * width, words.v[at], x.v[2 * at], x.v[2 * at + 1]);
     });
@@ -93,19 +93,19 @@ private:
 
 /// sum_terms of n halves, at most a block, where the terms' lowest logit is negative.
 template <bool Store, storage_format Format, class A, class Term>
-XSOFTMAX_INLINE block_terms sum_half_terms(const Term& term, float lowest_normal, formatted_row<const void> z,
-                                           contiguous_row<float> p, std::size_t n) {
+XSOFTMAX_STEP block_terms sum_half_terms(const Term& term, float lowest_normal, formatted_row<const void> z,
+                                         contiguous_row<float> p, std::size_t n) {
   using N = native<A>;
   using F = batch<A, float>;
   using Chunk = half_chunk<A, Format>;
-  constexpr auto max_signed = [](auto a, auto b) XSOFTMAX_LAMBDA { return N::max_signed(a, b); };
-  constexpr auto max_unsigned = [](auto a, auto b) XSOFTMAX_LAMBDA { return N::max_unsigned(a, b); };
-  constexpr auto min_unsigned = [](auto a, auto b) XSOFTMAX_LAMBDA { return N::min_unsigned(a, b); };
+  constexpr auto max_signed = [](auto a, auto b) XSOFTMAX_STEP_LAMBDA { return N::max_signed(a, b); };
+  constexpr auto max_unsigned = [](auto a, auto b) XSOFTMAX_STEP_LAMBDA { return N::max_unsigned(a, b); };
+  constexpr auto min_unsigned = [](auto a, auto b) XSOFTMAX_STEP_LAMBDA { return N::min_unsigned(a, b); };
   const std::uint16_t lowest = lowest_half(lowest_normal, Format);
   term_sum<A, float> sum;
   batch<A, std::int32_t> largest(std::numeric_limits<std::int32_t>::min());
-  const auto clamped = [&](F x) XSOFTMAX_LAMBDA { return term(x, largest); };
-  const auto add = [&](std::size_t i, auto extent, const auto& e) XSOFTMAX_LAMBDA {
+  const auto clamped = [&](F x) XSOFTMAX_STEP_LAMBDA { return term(x, largest); };
+  const auto add = [&](std::size_t i, auto extent, const auto& e) XSOFTMAX_STEP_LAMBDA {
     if constexpr (Store) {
       store_chunk<A, false, float>(p, i, extent, e);
     }
@@ -133,7 +133,7 @@ XSOFTMAX_INLINE block_terms sum_half_terms(const Term& term, float lowest_normal
     }
     (void)clamped(F(half_value(word, Format)));
   }
-  for_each_chunk<group_size<float>, group_size<float>>(i, n, [&](std::size_t at, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<group_size<float>, group_size<float>>(i, n, [&](std::size_t at, auto extent) XSOFTMAX_STEP_LAMBDA {
     add(at, extent, map(clamped, load_chunk<A, float>(z, at, extent, -infinity<float>)));
   });
   return {sum.total(), math::octave_of<float>(N::largest_lane(largest))};
@@ -147,12 +147,12 @@ public:
   using Estimate = math::probability_estimate<A>;
 
   /// For a row whose maximum is of the reference's octave, S relative to 2^(reference - bias).
-  XSOFTMAX_INLINE estimated_row(std::int64_t reference, double sum, Step step)
+  XSOFTMAX_STEP estimated_row(std::int64_t reference, double sum, Step step)
       : step_(step), estimate_(reference, sum), lowest_(lowest_half(estimate_.lowest(), Format)) {}
 
   /// False, with nothing written, if that would take longer than without an estimate; `stream`: past the caches.
   template <class In, class Out>
-  __attribute__((noinline)) bool write(In z, Out p, std::size_t n, bool stream) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool write(In z, Out p, std::size_t n, bool stream) {
     const auto address = reinterpret_cast<std::uintptr_t>(p.data);
     constexpr std::size_t bytes = sizeof(std::uint16_t);
     stream = stream && address % bytes == 0;
@@ -168,7 +168,7 @@ public:
       estimate_ = bounded;
     }
     in_full(z, p, 0, first);
-    const auto pass = [&](auto streams) XSOFTMAX_LAMBDA {
+    const auto pass = [&](auto streams) XSOFTMAX_STEP_LAMBDA {
       constexpr bool stream_all = decltype(streams)::value != 0;
       if constexpr (has_margins) {
         return proven ? chunks<true, stream_all>(z, p, first, n) : chunks<false, stream_all>(z, p, first, n);
@@ -199,7 +199,7 @@ private:
 
   /// Whole chunks from `first` on; returns where they end.
   template <bool Proven, bool Stream, class In, class Out>
-  XSOFTMAX_INLINE std::size_t chunks(In z, Out p, std::size_t first, std::size_t n) const {
+  XSOFTMAX_STEP std::size_t chunks(In z, Out p, std::size_t first, std::size_t n) const {
     constexpr int used_slack = Proven ? 0 : slack;
     const Estimate estimate = estimate_;
     std::size_t i = first;
@@ -208,13 +208,13 @@ private:
       const Chunk chunk(z.halves() + i);
       auto margin = N::widest_margin();
       const Words rounded = round<used_slack>(estimate, chunk, margin);
-      const auto farthest = chunk.all([](auto a, auto b) XSOFTMAX_LAMBDA { return N::max_unsigned(a, b); });
+      const auto farthest = chunk.all([](auto a, auto b) XSOFTMAX_STEP_LAMBDA { return N::max_unsigned(a, b); });
       if (Proven ? N::any_above(farthest, lowest_) : N::template any_undecided<slack>(farthest, lowest_, margin))
           [[unlikely]] {
         in_full(z, p, i, i + Chunk::size);
         continue;
       }
-      unroll<Words::size>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<Words::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
         std::uint16_t* const to = p.halves() + i + at * Chunk::width;
         if constexpr (Stream) {
@@ -228,9 +228,9 @@ private:
   }
 
   template <int Slack>
-  static XSOFTMAX_INLINE Words round(const Estimate& estimate, const Chunk& chunk, typename N::words& margin) {
+  static XSOFTMAX_STEP Words round(const Estimate& estimate, const Chunk& chunk, typename N::words& margin) {
     const auto y = estimate(chunk.floats_apart());
-    return make_pack<Words::size>([&](auto b) XSOFTMAX_LAMBDA {
+    return make_pack<Words::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = 2 * decltype(b)::value;
       if constexpr (has_margins) {
         return N::template round_bfloat16<Slack>(y.v[at], y.v[at + 1], margin);
@@ -241,14 +241,14 @@ private:
   }
 
   template <class In, class Out>
-  XSOFTMAX_INLINE void in_full(In z, Out p, std::size_t first, std::size_t last) const {
+  XSOFTMAX_STEP void in_full(In z, Out p, std::size_t first, std::size_t last) const {
     const auto offset = static_cast<std::ptrdiff_t>(first);
     transform<A, float>(step_, z.from(offset), p.from(offset), last - first);
   }
 
   /// A row of halves has few values. Tries the estimate on all of them, and where it is wrong, moves the entry of its
   /// table that is to blame; true once it is right for all.
-  XSOFTMAX_INLINE bool prove() {
+  XSOFTMAX_STEP bool prove() {
     constexpr int sweeps = 4;
     // Values closer to 0 than 2^-26 have the result of 0: they add less than half a unit to the power 1.
     constexpr std::uint32_t smallest = Format == storage_format::bfloat16 ? 0x3280 : 1;
@@ -266,7 +266,7 @@ private:
   }
 
   /// The same for the words [first, last), once; were all right?
-  XSOFTMAX_INLINE bool mend(std::uint32_t first, std::uint32_t last) {
+  XSOFTMAX_STEP bool mend(std::uint32_t first, std::uint32_t last) {
     bool right = true;
     for (; first < last; first += Chunk::size) {
       alignas(64) std::uint16_t word[Chunk::size];
@@ -279,9 +279,9 @@ private:
       auto margin = N::widest_margin();
       const Words rounded = round<0>(estimate_, Chunk(word), margin);
       const Words wanted = make_pack<Words::size>(
-          [&](auto b) XSOFTMAX_LAMBDA { return N::load_words(result + decltype(b)::value * Chunk::width); });
+          [&](auto b) XSOFTMAX_STEP_LAMBDA { return N::load_words(result + decltype(b)::value * Chunk::width); });
       bool differ = false;
-      unroll<Words::size>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<Words::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         differ = differ || N::any_different(rounded.v[decltype(b)::value], wanted.v[decltype(b)::value]);
       });
       if (differ) {
@@ -292,10 +292,10 @@ private:
     return right;
   }
 
-  XSOFTMAX_INLINE void blame(const std::uint16_t (&word)[Chunk::size], const Words& rounded,
-                             const std::uint16_t (&wanted)[Chunk::size]) {
+  XSOFTMAX_STEP void blame(const std::uint16_t (&word)[Chunk::size], const Words& rounded,
+                           const std::uint16_t (&wanted)[Chunk::size]) {
     alignas(64) std::uint16_t result[Chunk::size];
-    unroll<Words::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Words::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       N::store_words(result + decltype(b)::value * Chunk::width, rounded.v[decltype(b)::value]);
     });
     for (std::size_t j = 0; j < Chunk::size; ++j) {

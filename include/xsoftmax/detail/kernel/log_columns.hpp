@@ -12,12 +12,12 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T, class Link, class In, class Out>
 class log_strip {
 public:
-  XSOFTMAX_INLINE log_strip(const log_softmax_task<T>& task, const Link& link, In z, Out y, std::size_t rows)
+  XSOFTMAX_STEP log_strip(const log_softmax_task<T>& task, const Link& link, In z, Out y, std::size_t rows)
       : task_(task), link_(link), z_(matrix_of<T>(z, task.z, task.rows, task.cols)),
         y_(matrix_of<T>(y, task.y, task.rows, task.cols)), rows_(rows) {}
 
   /// False, with nothing written, if a row is such that its passes must go element by element.
-  __attribute__((noinline)) bool run() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool run() {
     column_maxima<A, T>(m_, z_, 0, task_.cols, rows_);
     const std::size_t end = whole_batches<A, T>(rows_);
     for (std::size_t r = 0; r < end; ++r) {
@@ -44,7 +44,7 @@ private:
 
   // Out of line: the lanes of a strip take much of the stack that is needed.
 
-  __attribute__((noinline)) void only_block() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void only_block() {
     column_sum<A, T> block;
     sum_block(block, 0, task_.cols);
     for (std::size_t r = 0; r < rows_; ++r) {
@@ -53,7 +53,7 @@ private:
     }
   }
 
-  __attribute__((noinline)) void blocks() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void blocks() {
     column_sum<A, T> block;
     others_sum<T> all[strip_rows<T>];
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -68,25 +68,27 @@ private:
   }
 
   /// The sums over a block, and how many elements equal the maxima.
-  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(column_sum<A, T>& block, std::size_t first,
+                                                            std::size_t last) {
     for (bits_t<T>& count : count_) {
       count = 0;
     }
-    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_STEP_LAMBDA {
       const std::size_t r = visit.r;
       constexpr std::size_t padded = decltype(extent)::padded;
       const auto terms = link_.terms(known<A, padded>(m_, r));
-      auto count = make_pack<padded / lanes<A, T>>(
-          [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
+      auto count = make_pack<padded / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+        return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
+      });
       auto z = z_.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA { return terms(z.read(extent, -infinity<T>), count); });
-      unroll<padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+      add([&]() XSOFTMAX_STEP_LAMBDA { return terms(z.read(extent, -infinity<T>), count); });
+      unroll<padded / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         count.v[decltype(b)::value].store_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
       });
     });
   }
 
-  XSOFTMAX_INLINE void finish(std::size_t r, double_pair rest, std::uint64_t count) {
+  XSOFTMAX_STEP void finish(std::size_t r, double_pair rest, std::uint64_t count) {
     log_denominator row{0.0, {0.0, 0.0}};
     if (!(rest.high - rest.high == 0)) {
       is_filled_[r] = true;
@@ -99,21 +101,23 @@ private:
     log_sum_low_[r] = row.log_sum.low;
   }
 
-  __attribute__((noinline)) void write() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write() const {
     const auto any_row = link_.step_of_rows();
     using Step = std::remove_const_t<decltype(any_row)>;
-    walk_strip<A, T>(0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
-      const auto step = make_pack<decltype(extent)::padded / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
-        const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
-        return any_row.of_rows(known<A, lanes<A, T>>(largest_, at), known<A, lanes<A, T>>(log_sum_high_, at),
-                               known<A, lanes<A, T>>(log_sum_low_, at));
-      });
-      auto z = z_.template over<A, T>(visit);
-      auto y = y_.template over<A, T>(visit);
-      each([&]() XSOFTMAX_LAMBDA {
-        y.write(extent, map([](const Step& f, V v) XSOFTMAX_LAMBDA { return f(v); }, step, z.read(extent, T{})));
-      });
-    });
+    walk_strip<A, T>(
+        0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_STEP_LAMBDA {
+          const auto step = make_pack<decltype(extent)::padded / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+            const std::size_t at = visit.r + decltype(b)::value * lanes<A, T>;
+            return any_row.of_rows(known<A, lanes<A, T>>(largest_, at), known<A, lanes<A, T>>(log_sum_high_, at),
+                                   known<A, lanes<A, T>>(log_sum_low_, at));
+          });
+          auto z = z_.template over<A, T>(visit);
+          auto y = y_.template over<A, T>(visit);
+          each([&]() XSOFTMAX_STEP_LAMBDA {
+            y.write(extent,
+                    map([](const Step& f, V v) XSOFTMAX_STEP_LAMBDA { return f(v); }, step, z.read(extent, T{})));
+          });
+        });
     for (std::size_t r = 0; r < rows_; ++r) {
       for (std::size_t i = 0; is_filled_[r] && i < task_.cols; ++i) {
         y_.at(i).set(r, value_[r]);

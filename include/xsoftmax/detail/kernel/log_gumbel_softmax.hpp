@@ -9,12 +9,12 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 template <class A, class T>
 struct log_gumbel_softmax {
-  static void run(const log_gumbel_softmax_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_gumbel_softmax_task<T>& task) noexcept {
     for_each_perturbed<A, T>(task, T{0}, -infinity<T>, [](const gumbel_softmax_task<T>& row) { soft(row); });
   }
 
 private:
-  static __attribute__((noinline)) void soft(const gumbel_softmax_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void soft(const gumbel_softmax_task<T>& task) noexcept {
     const auto logarithms = [&](const source& x, std::size_t first, std::size_t last,
                                 log_softmax_step step = log_softmax_step::all, log_softmax_summary* summary = nullptr) {
       log_softmax<A, T>::run({.z = x,

@@ -19,12 +19,12 @@ class log_probability {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE log_probability(const log_denominator& row, double temperature)
+  XSOFTMAX_STEP log_probability(const log_denominator& row, double temperature)
       : quotient_(D(row.largest), temperature), minus_log_sum_(-row.log_sum.high), log_sum_rest_(row.log_sum.low) {}
 
   /// The same for other rows, of double, a lane each.
-  XSOFTMAX_INLINE log_probability of_rows(const pack<D, 1>& largest, const pack<D, 1>& log_sum_high,
-                                          const pack<D, 1>& log_sum_low) const {
+  XSOFTMAX_STEP log_probability of_rows(const pack<D, 1>& largest, const pack<D, 1>& log_sum_high,
+                                        const pack<D, 1>& log_sum_low) const {
     log_probability other = *this;
     other.quotient_ = quotient_.below(largest.v[0]);
     other.minus_log_sum_ = negated(log_sum_high.v[0]);
@@ -32,7 +32,7 @@ public:
     return other;
   }
 
-  XSOFTMAX_INLINE batch<A, T> operator()(batch<A, T> z) const {
+  XSOFTMAX_STEP batch<A, T> operator()(batch<A, T> z) const {
     if constexpr (sizeof(T) == 4) {
       D low;
       D high;
@@ -44,7 +44,7 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE D of(D z) const {
+  XSOFTMAX_STEP D of(D z) const {
     const auto q = quotient_(z);
     const auto y = two_sum(q.sum, minus_log_sum_);
     const D rest = y.error + (q.error - log_sum_rest_);
@@ -64,20 +64,20 @@ public:
   using D = batch<A, double>;
 
   /// temperature in [2^-900, 2^900]
-  XSOFTMAX_INLINE usual_log_probability(const log_denominator& row, double temperature)
+  XSOFTMAX_STEP usual_log_probability(const log_denominator& row, double temperature)
       : largest_{{D(row.largest), D(row.largest)}}, minus_log_sum_{{D(-row.log_sum.high), D(-row.log_sum.high)}},
         inverse_(1.0 / temperature) {}
 
   /// The same for other rows, a lane each.
-  XSOFTMAX_INLINE usual_log_probability of_rows(const pack<D, 2>& largest, const pack<D, 2>& log_sum_high,
-                                                const pack<D, 2>&) const {
+  XSOFTMAX_STEP usual_log_probability of_rows(const pack<D, 2>& largest, const pack<D, 2>& log_sum_high,
+                                              const pack<D, 2>&) const {
     usual_log_probability other = *this;
     other.largest_ = largest;
-    other.minus_log_sum_ = map([](D v) XSOFTMAX_LAMBDA { return negated(v); }, log_sum_high);
+    other.minus_log_sum_ = map([](D v) XSOFTMAX_STEP_LAMBDA { return negated(v); }, log_sum_high);
     return other;
   }
 
-  XSOFTMAX_INLINE F operator()(F z) const {
+  XSOFTMAX_STEP F operator()(F z) const {
     D low;
     D high;
     native<A>::widen(z, low, high);
@@ -95,9 +95,9 @@ private:
 template <class A>
 class denominator_of_row {
 public:
-  XSOFTMAX_INLINE denominator_of_row(double sink, double temperature) : sink_(sink), temperature_(temperature) {}
+  XSOFTMAX_STEP denominator_of_row(double sink, double temperature) : sink_(sink), temperature_(temperature) {}
 
-  XSOFTMAX_INLINE log_denominator operator()(double m, double_pair rest, std::uint64_t count) const {
+  XSOFTMAX_STEP log_denominator operator()(double m, double_pair rest, std::uint64_t count) const {
     double whole = static_cast<double>(count);
     if (sink_ != -infinity<double>) [[unlikely]] {
       add_sink(m, whole, rest);
@@ -109,7 +109,7 @@ public:
 
 private:
   /// The sink joins the sum; if it is above the maximum, it becomes what the sum is relative to.
-  XSOFTMAX_NOINLINE void add_sink(double& largest, double& whole, double_pair& rest) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void add_sink(double& largest, double& whole, double_pair& rest) const {
     using N = native<A>;
     using D = batch<A, double>;
     const bool below = sink_ <= largest;
@@ -128,7 +128,7 @@ private:
     largest = base;
   }
 
-  static XSOFTMAX_INLINE double_pair sum_of(double_pair a, double_pair b) {
+  static XSOFTMAX_STEP double_pair sum_of(double_pair a, double_pair b) {
     const auto sum = two_sum(a.high, b.high);
     const auto pair = two_sum(sum.sum, sum.error + (a.low + b.low));
     return {pair.sum, pair.error};

@@ -27,10 +27,10 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T, class Link, class In, class Out>
 class log_row {
 public:
-  XSOFTMAX_INLINE log_row(const log_softmax_task<T>& task, const Link& link, In z, Out y)
+  XSOFTMAX_STEP log_row(const log_softmax_task<T>& task, const Link& link, In z, Out y)
       : task_(task), link_(link), z_(z), y_(y) {}
 
-  XSOFTMAX_INLINE void run() const {
+  XSOFTMAX_STEP void run() const {
     const std::size_t n = task_.cols;
     const T m = largest(0, n);
     if (!(m - m == 0)) [[unlikely]] {
@@ -47,8 +47,7 @@ public:
   }
 
   /// One step over a part of a row that is not one-hot.
-  XSOFTMAX_INLINE void run(log_softmax_step step, log_softmax_summary& summary,
-                           const log_softmax_summary* other) const {
+  XSOFTMAX_STEP void run(log_softmax_step step, log_softmax_summary& summary, const log_softmax_summary* other) const {
     const std::size_t n = task_.cols;
     const T m = static_cast<T>(summary.largest);
     others_sum<T> sum{exact_sum(summary.others), summary.count, !summary.nan};
@@ -79,9 +78,9 @@ public:
   }
 
   /// The largest of [first, last); NaN is passed over.
-  __attribute__((noinline)) T largest(std::size_t first, std::size_t last) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN T largest(std::size_t first, std::size_t last) const {
     T m = -infinity<T>;
-    pieces(first, last, [&](auto z, std::size_t, std::size_t size) XSOFTMAX_LAMBDA {
+    pieces(first, last, [&](auto z, std::size_t, std::size_t size) XSOFTMAX_STEP_LAMBDA {
       const T found = maximum<A, T>(z, size);
       m = found > m ? found : m;
       return true;
@@ -90,7 +89,7 @@ public:
   }
 
   /// The sum over [first, last) by the row's finite maximum.
-  __attribute__((noinline)) others_sum<T> others(std::size_t first, std::size_t last, T m) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN others_sum<T> others(std::size_t first, std::size_t last, T m) const {
     const auto terms = link_.others(m);
     others_sum<T> all;
     for (; first < last; first = block_end(first, last)) {
@@ -102,18 +101,19 @@ public:
   }
 
   /// y over [first, last), given the row's M and L.
-  __attribute__((noinline)) void write(std::size_t first, std::size_t last, const log_denominator& row) const {
-    link_.with_step(row, [&](const auto& step) XSOFTMAX_LAMBDA { transform_pieces(step, first, last); });
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write(std::size_t first, std::size_t last,
+                                                        const log_denominator& row) const {
+    link_.with_step(row, [&](const auto& step) XSOFTMAX_STEP_LAMBDA { transform_pieces(step, first, last); });
   }
 
 private:
-  static XSOFTMAX_INLINE std::size_t block_end(std::size_t first, std::size_t last) {
+  static XSOFTMAX_STEP std::size_t block_end(std::size_t first, std::size_t last) {
     return last - first > block_size<T> ? first + block_size<T> : last;
   }
 
   /// body(elements, where they begin, how many) until it returns false: all at once where they lie side by side.
   template <class Body>
-  XSOFTMAX_INLINE void pieces(std::size_t first, std::size_t last, Body&& body) const {
+  XSOFTMAX_STEP void pieces(std::size_t first, std::size_t last, Body&& body) const {
     for (bool more = true; more && first < last;) {
       typename In::buffer room;
       const std::size_t end = In::plain ? last : block_end(first, last);
@@ -123,8 +123,8 @@ private:
   }
 
   template <class Step>
-  XSOFTMAX_INLINE void transform_pieces(const Step& step, std::size_t first, std::size_t last) const {
-    pieces(first, last, [&](auto z, std::size_t begin, std::size_t size) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void transform_pieces(const Step& step, std::size_t first, std::size_t last) const {
+    pieces(first, last, [&](auto z, std::size_t begin, std::size_t size) XSOFTMAX_STEP_LAMBDA {
       typename Out::buffer room;
       transform<A, T>(step, z, y_.target(begin, room), size);
       y_.template commit<A>(begin, begin + size, room);
@@ -132,13 +132,13 @@ private:
     });
   }
 
-  __attribute__((noinline)) others_block only_block(T m) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN others_block only_block(T m) const {
     typename In::buffer room;
     return link_.others(m).block(z_.template block<A>(0, task_.cols, room), task_.cols);
   }
 
   /// The last pass, once c and R (NaN if an element was) are known.
-  XSOFTMAX_INLINE void finish(T m, double_pair rest, std::uint64_t count) const {
+  XSOFTMAX_STEP void finish(T m, double_pair rest, std::uint64_t count) const {
     if (!(rest.high - rest.high == 0)) [[unlikely]] {
       write_value(not_a_number<T>);
       return;
@@ -146,9 +146,9 @@ private:
     write(0, task_.cols, link_.denominator(static_cast<double>(m), rest, count));
   }
 
-  XSOFTMAX_NOINLINE bool has_nan() const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN bool has_nan() const {
     bool found = false;
-    pieces(0, task_.cols, [&](auto z, std::size_t, std::size_t size) XSOFTMAX_LAMBDA {
+    pieces(0, task_.cols, [&](auto z, std::size_t, std::size_t size) XSOFTMAX_STEP_LAMBDA {
       found = contains_nan<A, T>(z, size);
       return !found;
     });
@@ -156,20 +156,20 @@ private:
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_NOINLINE T masked() const { return has_nan() ? not_a_number<T> : masked_logarithm(task_); }
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN T masked() const { return has_nan() ? not_a_number<T> : masked_logarithm(task_); }
 
-  XSOFTMAX_NOINLINE void write_value(T value) const {
-    transform_pieces([&](batch<A, T>) XSOFTMAX_LAMBDA { return batch<A, T>(value); }, 0, task_.cols);
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void write_value(T value) const {
+    transform_pieces([&](batch<A, T>) XSOFTMAX_STEP_LAMBDA { return batch<A, T>(value); }, 0, task_.cols);
   }
 
   /// All weight on the first maximum, or on the sink if that is above it.
-  XSOFTMAX_NOINLINE void one_hot(T m) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void one_hot(T m) const {
     if (has_nan()) {
       write_value(not_a_number<T>);
       return;
     }
     std::size_t first = 0;
-    pieces(0, task_.cols, [&](auto z, std::size_t begin, std::size_t size) XSOFTMAX_LAMBDA {
+    pieces(0, task_.cols, [&](auto z, std::size_t begin, std::size_t size) XSOFTMAX_STEP_LAMBDA {
       for (std::size_t i = 0; i < size; ++i) {
         if (*z.at(i) == m) {
           first = begin + i;
@@ -196,23 +196,26 @@ private:
 template <class A, class T, class Link>
 class log_rows {
 public:
-  static XSOFTMAX_INLINE void run(const log_softmax_task<T>& task, const Link& link) noexcept {
+  static XSOFTMAX_STEP void run(const log_softmax_task<T>& task, const Link& link) noexcept {
     if (has_plain_rows<T>(task.z, task.cols) && has_plain_rows<T>(task.y, task.cols)) {
-      rows(task, link, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(matrix, r); });
+      rows(task, link,
+           [](const auto& matrix, std::size_t r) XSOFTMAX_STEP_LAMBDA { return plain_row_of<T>(matrix, r); });
     } else if (are_columns(task.rows, task.z, task.y) && !link.is_one_hot()) {
       columns(task, link);
     } else {
-      rows(task, link, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(matrix, r); });
+      rows(task, link, [](const auto& matrix, std::size_t r) XSOFTMAX_STEP_LAMBDA { return row_of<T>(matrix, r); });
     }
   }
 
 private:
-  static __attribute__((noinline)) void columns(const log_softmax_task<T>& task, const Link& link) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const log_softmax_task<T>& task,
+                                                                 const Link& link) noexcept {
     for_each_strip<T>(
         task.rows,
-        [&](std::size_t, std::size_t rows, auto z, auto y)
-            XSOFTMAX_LAMBDA { return log_strip<A, T, Link, decltype(z), decltype(y)>(task, link, z, y, rows).run(); },
-        [&](std::size_t r) XSOFTMAX_LAMBDA {
+        [&](std::size_t, std::size_t rows, auto z, auto y) XSOFTMAX_STEP_LAMBDA {
+          return log_strip<A, T, Link, decltype(z), decltype(y)>(task, link, z, y, rows).run();
+        },
+        [&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
           const auto z = row_of<T>(task.z, r);
           const auto y = row_of<T>(task.y, r);
           log_row<A, T, Link, std::remove_const_t<decltype(z)>, std::remove_const_t<decltype(y)>>(task, link, z, y)
@@ -222,8 +225,8 @@ private:
   }
 
   template <class Access>
-  static __attribute__((noinline)) void rows(const log_softmax_task<T>& task, const Link& link,
-                                             Access access) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void rows(const log_softmax_task<T>& task, const Link& link,
+                                                              Access access) noexcept {
     using In = decltype(access(task.z, 0));
     using Out = decltype(access(task.y, 0));
     for (std::size_t r = 0; r < task.rows; ++r) {

@@ -19,29 +19,30 @@ public:
   static constexpr float masked = -infinity<float>;
 
   template <std::size_t N>
-  static XSOFTMAX_INLINE auto terms(const pack<F, N>& lp, const pack<F, N>& dlp) {
+  static XSOFTMAX_STEP auto terms(const pack<F, N>& lp, const pack<F, N>& dlp) {
     return widened<A>(
-        map([](F y, F dy) XSOFTMAX_LAMBDA { return native<A>::zero_where_equal(y, F(masked), dy); }, lp, dlp));
+        map([](F y, F dy) XSOFTMAX_STEP_LAMBDA { return native<A>::zero_where_equal(y, F(masked), dy); }, lp, dlp));
   }
 
-  static XSOFTMAX_INLINE double_pair term(float, float dlp) { return {static_cast<double>(dlp), 0.0}; }
+  static XSOFTMAX_STEP double_pair term(float, float dlp) { return {static_cast<double>(dlp), 0.0}; }
 
-  XSOFTMAX_INLINE log_softmax_gradient(double_pair sum, double temperature)
+  XSOFTMAX_STEP log_softmax_gradient(double_pair sum, double temperature)
       : sum_{{D(sum.high), D(sum.high)}}, divided_(temperature) {}
 
   /// The same for other rows, a lane each, whose S is one that serves.
-  XSOFTMAX_INLINE log_softmax_gradient of_rows(const pack<D, 2>& sum, const pack<D, 2>&) const {
+  XSOFTMAX_STEP log_softmax_gradient of_rows(const pack<D, 2>& sum, const pack<D, 2>&) const {
     log_softmax_gradient other = *this;
     other.sum_ = sum;
     return other;
   }
 
-  static XSOFTMAX_INLINE bool serves(double_pair sum) { return sum.high - sum.high == 0; }
+  static XSOFTMAX_STEP bool serves(double_pair sum) { return sum.high - sum.high == 0; }
 
-  XSOFTMAX_INLINE F operator()(F lp, F dlp) const {
+  XSOFTMAX_STEP F operator()(F lp, F dlp) const {
     const F dz = in_double<A>(
-        [&](D y, D dy, D sum)
-            XSOFTMAX_LAMBDA { return divided_(native<A>::negative_multiply_add(math::exp<A, double>(y), sum, dy)); },
+        [&](D y, D dy, D sum) XSOFTMAX_STEP_LAMBDA {
+          return divided_(native<A>::negative_multiply_add(math::exp<A, double>(y), sum, dy));
+        },
         lp, dlp, sum_);
     return native<A>::zero_where_equal(lp, F(masked), dz);
   }
@@ -60,25 +61,25 @@ public:
   static constexpr double masked = -infinity<double>;
 
   template <std::size_t N>
-  static XSOFTMAX_INLINE auto terms(const pack<D, N>& lp, const pack<D, N>& dlp) {
-    return map([](D y, D dy) XSOFTMAX_LAMBDA { return native<A>::zero_where_equal(y, D(masked), dy); }, lp, dlp);
+  static XSOFTMAX_STEP auto terms(const pack<D, N>& lp, const pack<D, N>& dlp) {
+    return map([](D y, D dy) XSOFTMAX_STEP_LAMBDA { return native<A>::zero_where_equal(y, D(masked), dy); }, lp, dlp);
   }
 
-  static XSOFTMAX_INLINE double_pair term(double, double dlp) { return {dlp, 0.0}; }
+  static XSOFTMAX_STEP double_pair term(double, double dlp) { return {dlp, 0.0}; }
 
-  XSOFTMAX_INLINE log_softmax_gradient(double_pair sum, double temperature)
+  XSOFTMAX_STEP log_softmax_gradient(double_pair sum, double temperature)
       : sum_(sum.high), temperature_(temperature), divides_(temperature != 1) {}
 
   /// The same for other rows, a lane each, whose S is one that serves.
-  XSOFTMAX_INLINE log_softmax_gradient of_rows(const pack<D, 1>& sum, const pack<D, 1>&) const {
+  XSOFTMAX_STEP log_softmax_gradient of_rows(const pack<D, 1>& sum, const pack<D, 1>&) const {
     log_softmax_gradient other = *this;
     other.sum_ = sum.v[0];
     return other;
   }
 
-  static XSOFTMAX_INLINE bool serves(double_pair sum) { return sum.high - sum.high == 0; }
+  static XSOFTMAX_STEP bool serves(double_pair sum) { return sum.high - sum.high == 0; }
 
-  XSOFTMAX_INLINE D operator()(D lp, D dlp) const {
+  XSOFTMAX_STEP D operator()(D lp, D dlp) const {
     const D dz = native<A>::negative_multiply_add(math::exp<A, double>(lp), sum_, dlp);
     return native<A>::zero_where_equal(lp, D(masked), divides_ ? dz / temperature_ : dz);
   }
@@ -91,7 +92,7 @@ private:
 
 template <class A, class T>
 struct log_softmax_backward {
-  static void run(const log_softmax_backward_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_softmax_backward_task<T>& task) noexcept {
     backward_rows<A, T, log_softmax_gradient<A, T>>(task);
   }
 };

@@ -28,15 +28,15 @@ public:
   using D = batch<A, double>;
 
   /// Times `unit`, a power of two.
-  XSOFTMAX_INLINE explicit stablemax_ratio(D m, double unit = 1.0)
+  XSOFTMAX_STEP explicit stablemax_ratio(D m, double unit = 1.0)
       : above_m_(stablemax_above<A>(m)), below_m_(stablemax_below<A>(m) * D(unit)) {}
 
-  XSOFTMAX_INLINE D operator()(D x) const {
+  XSOFTMAX_STEP D operator()(D x) const {
     return (stablemax_above<A>(x) * below_m_) / (stablemax_below<A>(x) * above_m_);
   }
 
   /// Its logarithm, with unit 1; some number for x = -inf.
-  XSOFTMAX_INLINE D logarithm(D x) const { return math::log<A>((*this)(x)); }
+  XSOFTMAX_STEP D logarithm(D x) const { return math::log<A>((*this)(x)); }
 
 private:
   D above_m_;
@@ -51,16 +51,16 @@ public:
   using D = batch<A, double>;
 
   /// far: for m <= -2^1000.
-  XSOFTMAX_INLINE explicit stablemax_ratio(D m, double unit = 1.0, bool far = false)
+  XSOFTMAX_STEP explicit stablemax_ratio(D m, double unit = 1.0, bool far = false)
       : above_m_(stablemax_above<A>(m)), below_m_(stablemax_below<A>(m)), divisor_(above_m_ * D(far ? 1.0 : 0x1p-2)),
         unscale_(D((far ? 1.0 : 0x1p2) / unit)) {}
 
   /// Powers of two keep the first quotient normal where above(m) is largest, and finite where below(m) is.
-  XSOFTMAX_INLINE D operator()(D x) const {
+  XSOFTMAX_STEP D operator()(D x) const {
     return (stablemax_above<A>(x) * below_m_ / divisor_) / (stablemax_below<A>(x) * unscale_);
   }
 
-  XSOFTMAX_INLINE D logarithm(D x) const {
+  XSOFTMAX_STEP D logarithm(D x) const {
     return D(0.0) - (math::log<A>(stablemax_below<A>(x) / below_m_) + math::log<A>(above_m_ / stablemax_above<A>(x)));
   }
 
@@ -73,7 +73,7 @@ private:
 
 /// By what s(m), as ratios have it, is above s(m), relative to it.
 template <class A>
-XSOFTMAX_INLINE batch<A, double> ratio_lost(batch<A, double> m) {
+XSOFTMAX_STEP batch<A, double> ratio_lost(batch<A, double> m) {
   using D = batch<A, double>;
   const auto above = two_sum(D(1.0), native<A>::max_keeping_nan(m, D(0.0)));
   const auto below = two_sum(D(1.0), D(0.0) - native<A>::min_keeping_nan(m, D(0.0)));
@@ -90,26 +90,27 @@ public:
   static constexpr std::size_t parts = sizeof(double) / sizeof(T);
 
   template <class... Options>
-  XSOFTMAX_INLINE explicit stablemax_ratios(V m, Options... options)
-      : m_(m), ratio_(map([&](D part) XSOFTMAX_LAMBDA { return Ratio(part, options...); }, in_double(m))) {}
+  XSOFTMAX_STEP explicit stablemax_ratios(V m, Options... options)
+      : m_(m), ratio_(map([&](D part) XSOFTMAX_STEP_LAMBDA { return Ratio(part, options...); }, in_double(m))) {}
 
   /// Of all but those equal to m, which are counted, times 2^octave_bias.
-  XSOFTMAX_INLINE pack<D, parts> others(V x, batch<A, bits_t<T>>& count) const {
+  XSOFTMAX_STEP pack<D, parts> others(V x, batch<A, bits_t<T>>& count) const {
     count = native<A>::count_equal(x, m_, count);
     return map(
-        [](const Ratio& ratio, D part, D m) XSOFTMAX_LAMBDA {
+        [](const Ratio& ratio, D part, D m) XSOFTMAX_STEP_LAMBDA {
           return native<A>::zero_where_equal(part, m,
                                              native<A>::zero_where_equal(part, D(-infinity<double>), ratio(part)));
         },
         ratio_, in_double(x), in_double(m_));
   }
 
-  XSOFTMAX_INLINE pack<D, parts> logarithms(V x) const {
-    return map([](const Ratio& ratio, D part) XSOFTMAX_LAMBDA { return ratio.logarithm(part); }, ratio_, in_double(x));
+  XSOFTMAX_STEP pack<D, parts> logarithms(V x) const {
+    return map([](const Ratio& ratio, D part) XSOFTMAX_STEP_LAMBDA { return ratio.logarithm(part); }, ratio_,
+               in_double(x));
   }
 
 private:
-  static XSOFTMAX_INLINE pack<D, parts> in_double(V v) {
+  static XSOFTMAX_STEP pack<D, parts> in_double(V v) {
     pack<D, parts> d;
     if constexpr (parts == 2) {
       native<A>::widen(v, d.v[0], d.v[1]);
@@ -131,14 +132,14 @@ public:
   using D = batch<A, double>;
   using Ratios = stablemax_ratios<A, T>;
 
-  XSOFTMAX_INLINE log_stablemax_step(V m, const pack<D, Ratios::parts>& log_sum_high,
-                                     const pack<D, Ratios::parts>& log_sum_low)
+  XSOFTMAX_STEP log_stablemax_step(V m, const pack<D, Ratios::parts>& log_sum_high,
+                                   const pack<D, Ratios::parts>& log_sum_low)
       : m_(m), ratios_(m), log_sum_high_(log_sum_high), log_sum_low_(log_sum_low) {}
 
   /// The same for other rows, a lane each.
   template <std::size_t N>
-  XSOFTMAX_INLINE log_stablemax_step of_rows(const pack<D, N>& largest, const pack<D, N>& log_sum_high,
-                                             const pack<D, N>& log_sum_low) const {
+  XSOFTMAX_STEP log_stablemax_step of_rows(const pack<D, N>& largest, const pack<D, N>& log_sum_high,
+                                           const pack<D, N>& log_sum_low) const {
     if constexpr (N == 2) {
       return {native<A>::narrow(largest.v[0], largest.v[1]), log_sum_high, log_sum_low};
     } else {
@@ -146,9 +147,10 @@ public:
     }
   }
 
-  XSOFTMAX_INLINE V operator()(V x) const {
+  XSOFTMAX_STEP V operator()(V x) const {
     constexpr T lowest = -std::numeric_limits<T>::max();
-    const auto y = map([](D log, D sum) XSOFTMAX_LAMBDA { return log - sum; }, ratios_.logarithms(x), log_sum_high_);
+    const auto y =
+        map([](D log, D sum) XSOFTMAX_STEP_LAMBDA { return log - sum; }, ratios_.logarithms(x), log_sum_high_);
     // 0 for what is finite, -inf for that.
     const V masked = native<A>::min_keeping_nan(x, V(lowest)) - V(lowest);
     if constexpr (Ratios::parts == 2) {
@@ -171,25 +173,25 @@ private:
 template <class A, class T>
 class stablemax_others {
 public:
-  XSOFTMAX_INLINE explicit stablemax_others(const stablemax_ratios<A, T>& ratios) : ratios_(ratios) {}
+  XSOFTMAX_STEP explicit stablemax_others(const stablemax_ratios<A, T>& ratios) : ratios_(ratios) {}
 
   /// Of n elements, at most a block, relative to 2^-bias.
-  __attribute__((noinline)) others_block block(contiguous_row<const T> z, std::size_t n) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN others_block block(contiguous_row<const T> z, std::size_t n) const {
     using V = batch<A, T>;
     constexpr std::size_t parts = stablemax_ratios<A, T>::parts;
     lane_sum<A, T> sum;
     batch<A, bits_t<T>> count(0);
-    for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
       const auto x = load_chunk<A, T>(z, i, extent, -infinity<T>);
-      sum.add(flattened<parts>(map([&](V v) XSOFTMAX_LAMBDA { return ratios_.others(v, count); }, x)));
+      sum.add(flattened<parts>(map([&](V v) XSOFTMAX_STEP_LAMBDA { return ratios_.others(v, count); }, x)));
     });
     return {sum.total(), add_counts<A, bits_t<T>>(count)};
   }
 
   template <std::size_t Parts, std::size_t N>
-  static XSOFTMAX_INLINE auto flattened(const pack<pack<batch<A, double>, Parts>, N>& x) {
+  static XSOFTMAX_STEP auto flattened(const pack<pack<batch<A, double>, Parts>, N>& x) {
     return make_pack<Parts * N>(
-        [&](auto b) XSOFTMAX_LAMBDA { return x.v[decltype(b)::value / Parts].v[decltype(b)::value % Parts]; });
+        [&](auto b) XSOFTMAX_STEP_LAMBDA { return x.v[decltype(b)::value / Parts].v[decltype(b)::value % Parts]; });
   }
 
 private:
@@ -206,7 +208,7 @@ public:
 
   static constexpr bool is_one_hot() { return false; }
 
-  XSOFTMAX_INLINE stablemax_others<A, T> others(T m) const {
+  XSOFTMAX_STEP stablemax_others<A, T> others(T m) const {
     if constexpr (sizeof(T) == sizeof(double)) {
       return stablemax_others<A, T>(Ratios(V(m), unit, !serves(m)));
     } else {
@@ -214,7 +216,7 @@ public:
     }
   }
 
-  XSOFTMAX_INLINE log_denominator denominator(double m, double_pair rest, std::uint64_t count) const {
+  XSOFTMAX_STEP log_denominator denominator(double m, double_pair rest, std::uint64_t count) const {
     if constexpr (sizeof(T) == sizeof(double)) {
       rest.low += uncontracted(D(rest.high) * ratio_lost<A>(D(m))).get(0);
     }
@@ -222,38 +224,38 @@ public:
   }
 
   template <class F>
-  XSOFTMAX_INLINE void with_step(const log_denominator& row, F&& f) const {
+  XSOFTMAX_STEP void with_step(const log_denominator& row, F&& f) const {
     f(Step(V(static_cast<T>(row.largest)), everywhere(row.log_sum.high), everywhere(row.log_sum.low)));
   }
 
   static constexpr bool serves(T m) { return sizeof(T) == sizeof(float) || static_cast<double>(m) > -0x1p1000; }
 
   template <std::size_t N>
-  XSOFTMAX_INLINE auto terms(const pack<V, N>& m) const {
-    const auto ratios = map([](V v) XSOFTMAX_LAMBDA { return Ratios(v, unit); }, m);
-    return [ratios](const pack<V, N>& x, pack<I, N>& count) XSOFTMAX_LAMBDA {
-      return stablemax_others<A, T>::flattened(make_pack<N>([&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP auto terms(const pack<V, N>& m) const {
+    const auto ratios = map([](V v) XSOFTMAX_STEP_LAMBDA { return Ratios(v, unit); }, m);
+    return [ratios](const pack<V, N>& x, pack<I, N>& count) XSOFTMAX_STEP_LAMBDA {
+      return stablemax_others<A, T>::flattened(make_pack<N>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
         return ratios.v[at].others(x.v[at], count.v[at]);
       }));
     };
   }
 
-  XSOFTMAX_INLINE auto step_of_rows() const { return Step(V(T{0}), everywhere(0.0), everywhere(0.0)); }
+  XSOFTMAX_STEP auto step_of_rows() const { return Step(V(T{0}), everywhere(0.0), everywhere(0.0)); }
 
 private:
   using Ratios = stablemax_ratios<A, T>;
   using Step = log_stablemax_step<A, T>;
   static constexpr double unit = power_of_two(math::octave_bias<T>);
 
-  static XSOFTMAX_INLINE pack<D, Ratios::parts> everywhere(double v) {
-    return make_pack<Ratios::parts>([&](auto) XSOFTMAX_LAMBDA { return D(v); });
+  static XSOFTMAX_STEP pack<D, Ratios::parts> everywhere(double v) {
+    return make_pack<Ratios::parts>([&](auto) XSOFTMAX_STEP_LAMBDA { return D(v); });
   }
 };
 
 template <class A, class T>
 struct log_stablemax {
-  static void run(const log_stablemax_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_stablemax_task<T>& task) noexcept {
     if (task.cols != 0) {
       log_rows<A, T, stablemax_link<A, T>>::run(task, stablemax_link<A, T>());
     }

@@ -22,16 +22,16 @@ public:
   static constexpr bool takes_logits = true;
 
   using log_softmax_gradient<A, float>::log_softmax_gradient;
-  XSOFTMAX_INLINE log_stablemax_gradient(const log_softmax_gradient<A, float>& other)
+  XSOFTMAX_STEP log_stablemax_gradient(const log_softmax_gradient<A, float>& other)
       : log_softmax_gradient<A, float>(other) {}
 
-  XSOFTMAX_INLINE log_stablemax_gradient of_rows(const pack<D, 2>& sum, const pack<D, 2>& low) const {
+  XSOFTMAX_STEP log_stablemax_gradient of_rows(const pack<D, 2>& sum, const pack<D, 2>& low) const {
     return log_softmax_gradient<A, float>::of_rows(sum, low);
   }
 
-  XSOFTMAX_INLINE F operator()(F lp, F dlp, F z) const {
+  XSOFTMAX_STEP F operator()(F lp, F dlp, F z) const {
     const F dz = in_double<A>(
-        [](D y, D dy, D sum, D logit) XSOFTMAX_LAMBDA {
+        [](D y, D dy, D sum, D logit) XSOFTMAX_STEP_LAMBDA {
           return native<A>::negative_multiply_add(math::exp<A, double>(y), sum, dy) / inverse_slope<A>(logit);
         },
         lp, dlp, this->sum_, widened<A>(z));
@@ -41,7 +41,7 @@ public:
 
 template <class A, class T>
 struct log_stablemax_backward {
-  static void run(const log_stablemax_backward_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_stablemax_backward_task<T>& task) noexcept {
     backward_rows<A, T, log_stablemax_gradient<A, T>>(task);
   }
 };

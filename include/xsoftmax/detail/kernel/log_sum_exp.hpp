@@ -9,7 +9,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 template <class A, class T>
 struct log_sum_exp {
-  static void run(const log_sum_exp_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_sum_exp_task<T>& task) noexcept {
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     const summary<A, T> empty({}, task.temperature);
     if (has_plain_rows<T>(task.z, task.cols)) {
@@ -27,31 +27,33 @@ struct log_sum_exp {
 
 private:
   template <class Row>
-  static XSOFTMAX_INLINE void row(const log_sum_exp_task<T>& task, const math::reduction<A, T>& reduction,
-                                  const summary<A, T>& empty, Row z, std::size_t r) noexcept {
+  static XSOFTMAX_STEP void row(const log_sum_exp_task<T>& task, const math::reduction<A, T>& reduction,
+                                const summary<A, T>& empty, Row z, std::size_t r) noexcept {
     summary<A, T> row = empty;
     row.template push<wanted::others>(reduction, z, task.cols);
     finish(task, r, row);
   }
 
-  static __attribute__((noinline)) void columns(const log_sum_exp_task<T>& task, const math::reduction<A, T>& reduction,
-                                                const summary<A, T>& empty) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const log_sum_exp_task<T>& task,
+                                                                 const math::reduction<A, T>& reduction,
+                                                                 const summary<A, T>& empty) noexcept {
     for_each_strip<T>(
         task.rows,
-        [&](std::size_t first, std::size_t rows, auto z) XSOFTMAX_LAMBDA {
+        [&](std::size_t first, std::size_t rows, auto z) XSOFTMAX_STEP_LAMBDA {
           log_sum_exp_strip<A, T, decltype(z)>(task, reduction, z, rows)
               .run(
-                  empty, [&](std::size_t r, const summary<A, T>& row) XSOFTMAX_LAMBDA { finish(task, first + r, row); },
+                  empty,
+                  [&](std::size_t r, const summary<A, T>& row) XSOFTMAX_STEP_LAMBDA { finish(task, first + r, row); },
                   [&](std::size_t r)
-                      XSOFTMAX_LAMBDA { row(task, reduction, empty, row_of<T>(task.z, first + r), first + r); });
+                      XSOFTMAX_STEP_LAMBDA { row(task, reduction, empty, row_of<T>(task.z, first + r), first + r); });
           return true;
         },
-        [](std::size_t) XSOFTMAX_LAMBDA {}, task.z);
+        [](std::size_t) XSOFTMAX_STEP_LAMBDA {}, task.z);
   }
 
   /// The value of row r, once all its elements have been seen.
-  static __attribute__((noinline)) void finish(const log_sum_exp_task<T>& task, std::size_t r,
-                                               summary<A, T> row) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void finish(const log_sum_exp_task<T>& task, std::size_t r,
+                                                                summary<A, T> row) noexcept {
     if (task.sink != -infinity<double>) {
       row.include(task.sink, 1, exact_sum());
     }
@@ -66,7 +68,7 @@ template <class A, class T>
 struct log_sum_exp_state {
   using step = typename log_sum_exp_state_task<T>::step;
 
-  static void run(const log_sum_exp_state_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const log_sum_exp_state_task<T>& task) noexcept {
     summary<A, T> state(task.what == step::value ? *task.other : *task.state, task.temperature);
     switch (task.what) {
     case step::push:
@@ -90,7 +92,7 @@ struct log_sum_exp_state {
 
 private:
   template <wanted What>
-  static XSOFTMAX_INLINE void push(summary<A, T>& state, const log_sum_exp_state_task<T>& task) noexcept {
+  static XSOFTMAX_STEP void push(summary<A, T>& state, const log_sum_exp_state_task<T>& task) noexcept {
     const auto reduction = math::make_reduction<A, T>(task.temperature);
     if (has_plain_rows<T>(task.z, task.cols)) {
       state.template push<What>(reduction, plain_row_of<T>(task.z, 0), task.cols);

@@ -12,13 +12,13 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T, class In>
 class log_sum_exp_strip {
 public:
-  XSOFTMAX_INLINE log_sum_exp_strip(const log_sum_exp_task<T>& task, const math::reduction<A, T>& reduction, In z,
-                                    std::size_t rows)
+  XSOFTMAX_STEP log_sum_exp_strip(const log_sum_exp_task<T>& task, const math::reduction<A, T>& reduction, In z,
+                                  std::size_t rows)
       : task_(task), reduction_(reduction), z_(matrix_of<T>(z, task.z, task.rows, task.cols)), rows_(rows) {}
 
   /// finish(r, summary) for each row r of the strip; leave(r) for those that must go element by element.
   template <class Finish, class Leave>
-  XSOFTMAX_INLINE void run(const summary<A, T>& empty, Finish&& finish, Leave&& leave) {
+  XSOFTMAX_STEP void run(const summary<A, T>& empty, Finish&& finish, Leave&& leave) {
     if (task_.cols <= block_size<T>) {
       only_block(empty, finish);
     } else {
@@ -41,7 +41,7 @@ private:
   // Out of line: the lanes of a strip take much of the stack that is needed.
 
   template <class Finish>
-  __attribute__((noinline)) void only_block(const summary<A, T>& empty, Finish& finish) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void only_block(const summary<A, T>& empty, Finish& finish) {
     column_sum<A, T> block;
     sum_block(block, 0, task_.cols);
     for (std::size_t r = 0; r < rows_; ++r) {
@@ -54,7 +54,7 @@ private:
   }
 
   template <class Finish>
-  __attribute__((noinline)) void blocks(const summary<A, T>& empty, Finish& finish) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void blocks(const summary<A, T>& empty, Finish& finish) {
     column_sum<A, T> block;
     log_sum_exp_summary stored[strip_rows<T>];
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -73,35 +73,37 @@ private:
   }
 
   /// The sums of the elements [first, last) other than the maxima, relative to the octaves of those.
-  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(column_sum<A, T>& block, std::size_t first,
+                                                            std::size_t last) {
     column_maxima<A, T>(m_, z_, first, last, rows_);
     refer();
-    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_STEP_LAMBDA {
       const std::size_t r = visit.r;
       constexpr std::size_t batches = decltype(extent)::padded / lanes<A, T>;
       const auto m = known<A, decltype(extent)::padded>(m_, r);
-      const auto term = make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
+      const auto term = make_pack<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         const std::size_t at = r + decltype(b)::value * lanes<A, T>;
         return Term(reduction_, Power(I::load_unaligned(power_ + at)), native<A>::load(lowest_ + at));
       });
-      auto count = make_pack<batches>(
-          [&](auto b) XSOFTMAX_LAMBDA { return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>); });
+      auto count = make_pack<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+        return I::load_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
+      });
       auto z = z_.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA {
+      add([&]() XSOFTMAX_STEP_LAMBDA {
         const auto x = z.read(extent, -infinity<T>);
-        return make_pack<batches>([&](auto b) XSOFTMAX_LAMBDA {
+        return make_pack<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           constexpr std::size_t at = decltype(b)::value;
           return counted_apart<A>(term.v[at](x.v[at], V(T{})), x.v[at], m.v[at], count.v[at]);
         });
       });
-      unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         count.v[decltype(b)::value].store_unaligned(count_ + r + decltype(b)::value * lanes<A, T>);
       });
     });
   }
 
   /// What the maxima of a block say about its terms.
-  XSOFTMAX_INLINE void refer() {
+  XSOFTMAX_STEP void refer() {
     using Bits = std::make_unsigned_t<Int>;
     const std::size_t end = whole_batches<A, T>(rows_);
     for (std::size_t r = 0; r < end; ++r) {
@@ -120,7 +122,7 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE void include(summary<A, T>& row, const column_sum<A, T>& block, std::size_t r) const {
+  XSOFTMAX_STEP void include(summary<A, T>& row, const column_sum<A, T>& block, std::size_t r) const {
     const T m = is_masked_[r] ? -infinity<T> : m_[r];
     row.include(m, others_block{block.total(r), static_cast<std::uint64_t>(count_[r])}, octave_[r]);
   }

@@ -59,7 +59,7 @@ public:
   }
 
   /// The lower ones.
-  __attribute__((noinline)) void lower(std::uint64_t group, group_words<A>& words) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void lower(std::uint64_t group, group_words<A>& words) const {
     const std::uint64_t first = 16 * group;
     generator other = generator_;
     other.counter(fields_ | static_cast<std::uint32_t>(first >> 32) | 1 << 8, stream_, row_);
@@ -156,7 +156,8 @@ public:
   }
 
   /// The same where the upper words are known.
-  __attribute__((noinline)) void values(std::uint64_t group, const group_words<A>& upper, T* out) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void values(std::uint64_t group, const group_words<A>& upper,
+                                                         T* out) const {
     alignas(64) T uniform[noise_group];
     const bool decided = decides(upper);
     if (!decided) [[unlikely]] {
@@ -183,8 +184,8 @@ public:
   static constexpr std::size_t batches = sizeof(T) / sizeof(float); ///< of values to a batch of words
 
   /// The values of batch j of the words alone.
-  __attribute__((noinline)) void values_of_batch(std::uint64_t group, const group_words<A>& upper, std::size_t j,
-                                                 T* out) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void values_of_batch(std::uint64_t group, const group_words<A>& upper,
+                                                                  std::size_t j, T* out) const {
     pack<V, batches> v;
     if (!decides(variate::without_side(upper.v[j]))) [[unlikely]] {
       group_words<A> lower;
@@ -220,7 +221,8 @@ private:
     math::uniform_of_both<A, T>(upper, lower, v);
   }
 
-  __attribute__((noinline)) void uniform_of_both(std::uint64_t group, const group_words<A>& upper, T* out) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void uniform_of_both(std::uint64_t group, const group_words<A>& upper,
+                                                                  T* out) const {
     group_words<A> lower;
     words.lower(group, lower);
     for (std::size_t j = 0; j < group_words<A>::size; ++j) {
@@ -266,7 +268,7 @@ XSOFTMAX_INLINE void for_each_group(std::uint64_t index, std::size_t n, Body&& b
 
 template <class A, class T>
 struct noise {
-  static void run(const noise_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const noise_task<T>& task) noexcept {
     switch (task.kind) {
     case noise_kind::gumbel:
       rows<noise_kind::gumbel>(task);
@@ -282,7 +284,7 @@ struct noise {
 
 private:
   template <noise_kind Kind>
-  static __attribute__((noinline)) void rows(const noise_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void rows(const noise_task<T>& task) noexcept {
     noise_key key = task.key;
     for (std::size_t r = 0; r < task.rows; ++r, ++key.row) {
       row_noise<A, T, Kind> values(key);

@@ -32,7 +32,7 @@ class gap_quotient {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE gap_quotient(D m, double temperature) {
+  XSOFTMAX_STEP gap_quotient(D m, double temperature) {
     const decoded t = decode(temperature);
     const std::int64_t octave = t.exponent + 63 - __builtin_clzll(t.significand);
     before_ = power_of_two(octave > 500 ? 500 - octave : octave < -500 ? 0 : -2);
@@ -45,13 +45,13 @@ public:
   }
 
   /// The same for another m.
-  XSOFTMAX_INLINE gap_quotient below(D m) const {
+  XSOFTMAX_STEP gap_quotient below(D m) const {
     gap_quotient other = *this;
     other.minus_m_ = negated(m * D(before_));
     return other;
   }
 
-  XSOFTMAX_INLINE two_sum_result<D> operator()(D z) const {
+  XSOFTMAX_STEP two_sum_result<D> operator()(D z) const {
     using N = native<A>;
     const auto gap = two_sum(z * D(before_), minus_m_); // products by powers of two: no harm if they are contracted
     const D high = gap.sum * D(after_);
@@ -62,7 +62,7 @@ public:
   }
 
   /// exp((z - m) / T) * 2^bias<double> for a single z <= m.
-  XSOFTMAX_INLINE double_pair exp(double z) const {
+  XSOFTMAX_STEP double_pair exp(double z) const {
     const auto q = (*this)(D(z));
     if (!(q.sum.get(0) > -760.0)) {
       return {0.0, 0.0};
@@ -127,7 +127,7 @@ struct others_sum {
 
 /// The lanes of v added.
 template <class A, class Int>
-XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
+XSOFTMAX_STEP std::uint64_t add_counts(batch<A, Int> v) {
   alignas(64) Int lane[batch<A, Int>::size];
   v.store_aligned(lane);
   Int count = 0;
@@ -139,7 +139,7 @@ XSOFTMAX_INLINE std::uint64_t add_counts(batch<A, Int> v) {
 
 /// The term e of x, 0 where x equals m: that is counted instead.
 template <class A, class V, class I>
-XSOFTMAX_INLINE precise_term<V> counted_apart(precise_term<V> e, V x, V m, I& count) {
+XSOFTMAX_STEP precise_term<V> counted_apart(precise_term<V> e, V x, V m, I& count) {
   e.power = native<A>::zero_where_equal(x, m, e.power);
   count = native<A>::count_equal(x, m, count);
   return e;
@@ -147,12 +147,12 @@ XSOFTMAX_INLINE precise_term<V> counted_apart(precise_term<V> e, V x, V m, I& co
 
 /// Precise terms of n elements, at most a block, that are not equal to m; NaN if one is.
 template <class A, class T, class Term>
-XSOFTMAX_INLINE others_block sum_others(const Term& term, contiguous_row<const T> z, std::size_t n, T m) {
+XSOFTMAX_STEP others_block sum_others(const Term& term, contiguous_row<const T> z, std::size_t n, T m) {
   using V = batch<A, T>;
   lane_sum<A, T> sum;
   batch<A, bits_t<T>> count(0);
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
-    sum.add(map([&](V x) XSOFTMAX_LAMBDA { return counted_apart<A>(term(x), x, V(m), count); },
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+    sum.add(map([&](V x) XSOFTMAX_STEP_LAMBDA { return counted_apart<A>(term(x), x, V(m), count); },
                 load_chunk<A, T>(z, i, extent, -infinity<T>)));
   });
   return {sum.total(), add_counts<A, bits_t<T>>(count)};
@@ -165,16 +165,16 @@ class term_below_maximum {
 public:
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE term_below_maximum(const math::reduction<A, T>& reduction, V m)
+  XSOFTMAX_STEP term_below_maximum(const math::reduction<A, T>& reduction, V m)
       : term_(reduction, 0), minus_m_(negated(m)), floor_(m - V(8 * range(reduction))) {}
 
-  XSOFTMAX_INLINE precise_term<V> operator()(V x) const {
+  XSOFTMAX_STEP precise_term<V> operator()(V x) const {
     const auto gap = two_sum(native<A>::max_keeping_nan(x, floor_), minus_m_);
     return term_(gap.sum, gap.error);
   }
 
   /// Is this maximum finite and so near to 0 that the floor, below which a term is 0, is no neighbour of it?
-  static XSOFTMAX_INLINE bool serves(const math::reduction<A, T>& reduction, T m) {
+  static XSOFTMAX_STEP bool serves(const math::reduction<A, T>& reduction, T m) {
     constexpr T digits = sizeof(T) == 4 ? static_cast<T>(0x1p25) : static_cast<T>(0x1p54);
     return reduction.usable && m <= digits * range(reduction) && m >= -digits * range(reduction);
   }
@@ -182,7 +182,7 @@ public:
 private:
   using Term = math::precise_exp<A, T>;
 
-  static XSOFTMAX_INLINE T range(const math::reduction<A, T>& reduction) { return -Term::lowest_logit(reduction, 0); }
+  static XSOFTMAX_STEP T range(const math::reduction<A, T>& reduction) { return -Term::lowest_logit(reduction, 0); }
 
   Term term_;
   V minus_m_;
@@ -193,12 +193,12 @@ private:
 template <class A, class T>
 class others_of_maximum {
 public:
-  XSOFTMAX_INLINE others_of_maximum(const math::reduction<A, T>& reduction, double temperature, T m)
+  XSOFTMAX_STEP others_of_maximum(const math::reduction<A, T>& reduction, double temperature, T m)
       : term_(reduction, batch<A, T>(m)), gap_(batch<A, double>(static_cast<double>(m)), temperature), m_(m),
         regular_(term_below_maximum<A, T>::serves(reduction, m)) {}
 
   /// Of n elements, at most a block, relative to 2^-bias.
-  __attribute__((noinline)) others_block block(contiguous_row<const T> z, std::size_t n) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN others_block block(contiguous_row<const T> z, std::size_t n) const {
     if (!regular_) [[unlikely]] {
       return irregular_block(z, n);
     }
@@ -207,7 +207,7 @@ public:
 
 private:
   /// Temperatures far from 1, and rows of enormous logits: element by element.
-  XSOFTMAX_NOINLINE others_block irregular_block(contiguous_row<const T> z, std::size_t n) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN others_block irregular_block(contiguous_row<const T> z, std::size_t n) const {
     exact_sum sum;
     std::uint64_t count = 0;
     for (std::size_t i = 0; i < n; ++i) {

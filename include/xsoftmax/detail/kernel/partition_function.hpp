@@ -19,16 +19,16 @@ template <class A, class T>
 class fixed_lanes {
 public:
   template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, T>, N>& e) {
-    unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void add(const pack<batch<A, T>, N>& e) {
+    unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       lane_.v[at % batches] = lane_.v[at % batches] + e.v[at];
     });
   }
 
-  XSOFTMAX_INLINE double total() const {
+  XSOFTMAX_STEP double total() const {
     alignas(64) T lane[count];
-    unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       native<A>::store(lane + decltype(b)::value * lanes<A, T>, lane_.v[decltype(b)::value]);
     });
     for (std::size_t half = count / 2; half != 0; half /= 2) {
@@ -43,7 +43,7 @@ private:
   static constexpr std::size_t count = 16;
   static constexpr std::size_t batches = count / lanes<A, T>;
 
-  pack<batch<A, T>, batches> lane_ = make_pack<batches>([](auto) XSOFTMAX_LAMBDA { return batch<A, T>(T{}); });
+  pack<batch<A, T>, batches> lane_ = make_pack<batches>([](auto) XSOFTMAX_STEP_LAMBDA { return batch<A, T>(T{}); });
 };
 
 template <class A, class T>
@@ -52,7 +52,7 @@ public:
   explicit partition_row(const partition_function_task<T>& task)
       : task_(task), divided_(task.temperature), z_(row_of<T>(task.z, 0)), a_(row_of<T>(task.a, 0)) {}
 
-  __attribute__((noinline)) void range() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void range() const {
     const slope_range<T> found = range_of_row<A, T, true>(z_, a_, task_.cols);
     task_.result[0] = static_cast<double>(found.least);
     task_.result[1] = static_cast<double>(found.greatest);
@@ -63,15 +63,15 @@ public:
 
   /// Each slope votes with its weight, for itself or against whoever leads (Boyer and Moore). As many ballots as there
   /// are lanes, however wide a batch is.
-  __attribute__((noinline)) void vote() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void vote() const {
     constexpr std::size_t ballots = 16;
     constexpr std::size_t width = lanes<A, float>;
-    pack<F, ballots / width> leader = make_pack<ballots / width>([](auto) XSOFTMAX_LAMBDA { return F(0.0f); });
+    pack<F, ballots / width> leader = make_pack<ballots / width>([](auto) XSOFTMAX_STEP_LAMBDA { return F(0.0f); });
     pack<F, ballots / width> lead = leader;
-    each_rough_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
-      const auto weight = map([](F v) XSOFTMAX_LAMBDA { return math::exp<A, float>(v); }, in_floats(zeta));
+    each_rough_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+      const auto weight = map([](F v) XSOFTMAX_STEP_LAMBDA { return math::exp<A, float>(v); }, in_floats(zeta));
       const auto slope = in_floats(d);
-      unroll<std::remove_cvref_t<decltype(weight)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<std::remove_cvref_t<decltype(weight)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
         F& first = leader.v[at % (ballots / width)];
         F& margin = lead.v[at % (ballots / width)];
@@ -84,7 +84,7 @@ public:
     });
     alignas(64) float name[ballots];
     alignas(64) float votes[ballots];
-    unroll<ballots / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<ballots / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       N::store(name + decltype(b)::value * width, leader.v[decltype(b)::value]);
       N::store(votes + decltype(b)::value * width, lead.v[decltype(b)::value]);
     });
@@ -103,35 +103,36 @@ public:
     task_.result[0] = nearest_slope(winner);
   }
 
-  __attribute__((noinline)) void tail() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void tail() const {
     const D u(task_.u);
     sums<3, double>(
-        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
-          const auto e =
-              map([&](D c, D by) XSOFTMAX_LAMBDA { return math::exp<A, double>(N::multiply_add(by, u, c)); }, zeta, d);
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+          const auto e = map(
+              [&](D c, D by) XSOFTMAX_STEP_LAMBDA { return math::exp<A, double>(N::multiply_add(by, u, c)); }, zeta, d);
           add_tail(lanes, d, e);
         },
         task_.result);
   }
 
-  __attribute__((noinline)) void rough() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void rough() const {
     sums<3, float>(
-        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
           using V = std::remove_cvref_t<decltype(d.v[0])>;
           const V u(static_cast<typename V::value_type>(task_.u));
-          const auto x = map([&](V c, V by) XSOFTMAX_LAMBDA { return N::multiply_add(by, u, c); }, zeta, d);
-          add_tail(lanes, in_floats(d), map([](F v) XSOFTMAX_LAMBDA { return math::exp<A, float>(v); }, in_floats(x)));
+          const auto x = map([&](V c, V by) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(by, u, c); }, zeta, d);
+          add_tail(lanes, in_floats(d),
+                   map([](F v) XSOFTMAX_STEP_LAMBDA { return math::exp<A, float>(v); }, in_floats(x)));
         },
         task_.result);
   }
 
-  __attribute__((noinline)) void crossings() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void crossings() const {
     // The speeds d / gap by which the weights of the others grow towards `level`: no division by 0.
     const D zero(0.0);
     D right = zero;
     D left = zero;
-    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
-      unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+      unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
         const D gap = N::max_keeping_nan(D(task_.level) - zeta.v[at], D(0x1p-500));
         const D speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at], gap));
@@ -143,27 +144,27 @@ public:
     task_.result[1] = 1.0 / N::largest_lane(left);
   }
 
-  __attribute__((noinline)) void value(partition_point& point) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void value(partition_point& point) const {
     const D u(point.u);
     const D y(point.y);
     D largest(-infinity<double>);
-    const auto exponent = [&](D c, D by) XSOFTMAX_LAMBDA { return N::multiply_add(by, u, c); };
-    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+    const auto exponent = [&](D c, D by) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(by, u, c); };
+    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
       const auto x = map(exponent, zeta, d);
       unroll<std::remove_cvref_t<decltype(x)>::size>(
-          [&](auto b) XSOFTMAX_LAMBDA { largest = N::max_dropping_nan(x.v[decltype(b)::value], largest); });
+          [&](auto b) XSOFTMAX_STEP_LAMBDA { largest = N::max_dropping_nan(x.v[decltype(b)::value], largest); });
     });
     const D top(N::largest_lane(largest));
     double sum[4];
     sums<4, double>(
-        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_LAMBDA {
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
           const auto e =
-              map([&](D c, D by) XSOFTMAX_LAMBDA { return math::exp<A, double>(exponent(c, by) - top); }, zeta, d);
-          const auto turn = map([&](D by) XSOFTMAX_LAMBDA { return math::sincos<A>(uncontracted(by * y)); }, d);
+              map([&](D c, D by) XSOFTMAX_STEP_LAMBDA { return math::exp<A, double>(exponent(c, by) - top); }, zeta, d);
+          const auto turn = map([&](D by) XSOFTMAX_STEP_LAMBDA { return math::sincos<A>(uncontracted(by * y)); }, d);
           using turned = math::sincos_result<D>;
-          const auto product = [](D a, D b) XSOFTMAX_LAMBDA { return uncontracted(a * b); };
-          const auto re = map([&](D v, const turned& w) XSOFTMAX_LAMBDA { return product(v, w.cos); }, e, turn);
-          const auto im = map([&](D v, const turned& w) XSOFTMAX_LAMBDA { return product(v, w.sin); }, e, turn);
+          const auto product = [](D a, D b) XSOFTMAX_STEP_LAMBDA { return uncontracted(a * b); };
+          const auto re = map([&](D v, const turned& w) XSOFTMAX_STEP_LAMBDA { return product(v, w.cos); }, e, turn);
+          const auto im = map([&](D v, const turned& w) XSOFTMAX_STEP_LAMBDA { return product(v, w.sin); }, e, turn);
           lanes[0].add(re);
           lanes[1].add(im);
           lanes[2].add(map(product, d, re));
@@ -182,11 +183,11 @@ private:
   using F = batch<A, float>;
 
   /// The slope of a class with this logit, the largest.
-  XSOFTMAX_INLINE double slope_of(T largest) const {
+  XSOFTMAX_STEP double slope_of(T largest) const {
     using V = batch<A, T>;
     V found(not_a_number<T>);
-    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA {
-      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_STEP_LAMBDA {
+      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
         found = N::where_equal(load_chunk<A, T>(z, i, extent, -infinity<T>).v[0], V(largest),
                                load_chunk<A, T>(a, i, extent, T{}).v[0], found);
       });
@@ -201,31 +202,31 @@ private:
   }
 
   template <std::size_t Size>
-  static XSOFTMAX_INLINE auto in_floats(const pack<D, Size>& x) {
-    return make_pack<Size / 2>([&](auto b) XSOFTMAX_LAMBDA {
+  static XSOFTMAX_STEP auto in_floats(const pack<D, Size>& x) {
+    return make_pack<Size / 2>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = 2 * decltype(b)::value;
       return N::narrow(x.v[at], x.v[at + 1]);
     });
   }
 
   template <std::size_t Size>
-  static XSOFTMAX_INLINE auto in_floats(const pack<F, Size>& x) {
+  static XSOFTMAX_STEP auto in_floats(const pack<F, Size>& x) {
     return x;
   }
 
   /// The terms e of classes at distance 0, of the others, and those times their distance.
   template <class V, std::size_t Size, class Lanes>
-  static XSOFTMAX_INLINE void add_tail(Lanes& lanes, const pack<V, Size>& d, const pack<V, Size>& e) {
+  static XSOFTMAX_STEP void add_tail(Lanes& lanes, const pack<V, Size>& d, const pack<V, Size>& e) {
     const V zero(static_cast<typename V::value_type>(0));
-    const auto others = map([=](V by, V v) XSOFTMAX_LAMBDA { return N::zero_where_equal(by, zero, v); }, d, e);
-    lanes[0].add(map([](V all, V rest) XSOFTMAX_LAMBDA { return all - rest; }, e, others)); // one of them is 0
+    const auto others = map([=](V by, V v) XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(by, zero, v); }, d, e);
+    lanes[0].add(map([](V all, V rest) XSOFTMAX_STEP_LAMBDA { return all - rest; }, e, others)); // one of them is 0
     lanes[1].add(others);
-    lanes[2].add(map([](V by, V v) XSOFTMAX_LAMBDA { return uncontracted(by * v); }, d, others));
+    lanes[2].add(map([](V by, V v) XSOFTMAX_STEP_LAMBDA { return uncontracted(by * v); }, d, others));
   }
 
   /// body(z, a, n) on blocks.
   template <class Body>
-  XSOFTMAX_INLINE void each_block(Body&& body) const {
+  XSOFTMAX_STEP void each_block(Body&& body) const {
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
       const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
       block_buffer<T> z_room;
@@ -237,63 +238,66 @@ private:
   /// step(zeta, d) on the chunks of a block, in double. However far a logit is from the largest, in units of T, its
   /// zeta is finite; d is 0 where the class is masked.
   template <class Step>
-  XSOFTMAX_INLINE void chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
-                                       Step&& step) const {
+  XSOFTMAX_STEP void chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                     Step&& step) const {
     const D largest(task_.largest);
     const D scale(task_.scale);
     const D origin(task_.origin);
     const D masked(-infinity<double>);
     const D lowest(-0x1p1023);
-    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
+    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_STEP_LAMBDA {
       const auto x = in_doubles<A>(logits);
-      step(map([&](D v) XSOFTMAX_LAMBDA { return N::max_keeping_nan(divided_(v - largest), lowest); }, x),
-           map([&](D v, D slope)
-                   XSOFTMAX_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
-               x, in_doubles<A>(slopes)));
+      step(
+          map([&](D v) XSOFTMAX_STEP_LAMBDA { return N::max_keeping_nan(divided_(v - largest), lowest); }, x),
+          map([&](D v, D slope)
+                  XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
+              x, in_doubles<A>(slopes)));
     });
   }
 
   /// The same in float.
   template <class Step>
-  XSOFTMAX_INLINE void float_chunks_of_block(contiguous_row<const float> z, contiguous_row<const float> a,
-                                             std::size_t n, Step&& step) const {
+  XSOFTMAX_STEP void float_chunks_of_block(contiguous_row<const float> z, contiguous_row<const float> a, std::size_t n,
+                                           Step&& step) const {
     const F largest(static_cast<float>(task_.largest));
     const F inverse(static_cast<float>(1.0 / task_.temperature));
     const F scale(static_cast<float>(task_.scale));
     const F origin(static_cast<float>(task_.origin));
     const F masked(-infinity<float>);
-    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_LAMBDA {
-      step(map([&](F v) XSOFTMAX_LAMBDA { return uncontracted((v - largest) * inverse); }, logits),
-           map([&](F v, F slope)
-                   XSOFTMAX_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
-               logits, slopes));
+    each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_STEP_LAMBDA {
+      step(
+          map([&](F v) XSOFTMAX_STEP_LAMBDA { return uncontracted((v - largest) * inverse); }, logits),
+          map([&](F v, F slope)
+                  XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
+              logits, slopes));
     });
   }
 
   /// step(z, a) on the chunks of a block.
   template <class Step>
-  static XSOFTMAX_INLINE void each_pair(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
-                                        Step&& step) {
-    for_each_chunk<group_size<T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  static XSOFTMAX_STEP void each_pair(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                      Step&& step) {
+    for_each_chunk<group_size<T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
       step(load_chunk<A, T>(z, i, extent, -infinity<T>), load_chunk<A, T>(a, i, extent, T{}));
     });
   }
 
   /// Are floats enough for what is only wanted roughly? Where terms count, zeta and d u nearly cancel.
-  XSOFTMAX_INLINE bool floats_serve() const {
-    const auto ordinary = [](double v) XSOFTMAX_LAMBDA { return v >= 0x1p-60 && v <= 0x1p60; };
+  XSOFTMAX_STEP bool floats_serve() const {
+    const auto ordinary = [](double v) XSOFTMAX_STEP_LAMBDA { return v >= 0x1p-60 && v <= 0x1p60; };
     return sizeof(T) == 4 && ordinary(task_.temperature) && ordinary(task_.scale) && task_.u <= 128.0 &&
            task_.u >= -128.0;
   }
 
   template <class Step>
-  XSOFTMAX_INLINE void each_chunk(Step&& step) const {
-    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA { chunks_of_block(z, a, n, step); });
+  XSOFTMAX_STEP void each_chunk(Step&& step) const {
+    each_block([&](const auto& z, const auto& a, std::size_t n)
+                   XSOFTMAX_STEP_LAMBDA { chunks_of_block(z, a, n, step); });
   }
 
   template <class Step>
-  XSOFTMAX_INLINE void rough_chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
-                                             Step&& step) const {
+  XSOFTMAX_STEP void rough_chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
+                                           Step&& step) const {
     if constexpr (sizeof(T) == 4) {
       if (floats_serve()) [[likely]] {
         float_chunks_of_block(z, a, n, step);
@@ -304,23 +308,23 @@ private:
   }
 
   template <class Step>
-  XSOFTMAX_INLINE void each_rough_chunk(Step&& step) const {
+  XSOFTMAX_STEP void each_rough_chunk(Step&& step) const {
     each_block([&](const auto& z, const auto& a, std::size_t n)
-                   XSOFTMAX_LAMBDA { rough_chunks_of_block(z, a, n, step); });
+                   XSOFTMAX_STEP_LAMBDA { rough_chunks_of_block(z, a, n, step); });
   }
 
   /// The slope, scaled, that is this float when rounded: the vote may have been by floats.
-  XSOFTMAX_INLINE double nearest_slope(float winner) const {
+  XSOFTMAX_STEP double nearest_slope(float winner) const {
     double slope = static_cast<double>(winner);
     if constexpr (sizeof(T) == 8) {
-      each_chunk([&](const auto&, const auto& d) XSOFTMAX_LAMBDA {
+      each_chunk([&](const auto&, const auto& d) XSOFTMAX_STEP_LAMBDA {
         const auto rounded = in_floats(d);
         alignas(64) float lane[group_size<T>];
         alignas(64) double exact[group_size<T>];
-        unroll<std::remove_cvref_t<decltype(rounded)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+        unroll<std::remove_cvref_t<decltype(rounded)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           N::store(lane + decltype(b)::value * lanes<A, float>, rounded.v[decltype(b)::value]);
         });
-        unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_LAMBDA {
+        unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           N::store(exact + decltype(b)::value * lanes<A, double>, d.v[decltype(b)::value]);
         });
         for (std::size_t i = 0; i < std::remove_cvref_t<decltype(d)>::size * lanes<A, double>; ++i) {
@@ -333,11 +337,11 @@ private:
 
   /// The sums of what step(lanes, zeta, d) adds to Size lanes of type Value: of floats roughly.
   template <std::size_t Size, class Value, class Step>
-  XSOFTMAX_INLINE void sums(Step&& step, double* result) const {
+  XSOFTMAX_STEP void sums(Step&& step, double* result) const {
     signed_sum total[Size];
-    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_LAMBDA {
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_STEP_LAMBDA {
       fixed_lanes<A, Value> lanes[Size];
-      const auto enter = [&](const auto& zeta, const auto& d) XSOFTMAX_LAMBDA { step(lanes, zeta, d); };
+      const auto enter = [&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA { step(lanes, zeta, d); };
       if constexpr (sizeof(Value) == 4) {
         rough_chunks_of_block(z, a, n, enter);
       } else {
@@ -360,7 +364,7 @@ private:
 
 template <class A, class T>
 struct partition_function {
-  static void run(const partition_function_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const partition_function_task<T>& task) noexcept {
     const partition_row<A, T> row(task);
     switch (task.step) {
     case partition_step::range:

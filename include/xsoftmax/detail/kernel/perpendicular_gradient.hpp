@@ -12,10 +12,10 @@ struct perpendicular_gradient {
   using V = batch<A, T>;
   using D = batch<A, double>;
 
-  static void run(const perpendicular_gradient_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const perpendicular_gradient_task<T>& task) noexcept {
     switch (task.step) {
     case perpendicular_step::products:
-      add(task, 3, [](auto& lanes, const auto& w, const auto& g) XSOFTMAX_LAMBDA {
+      add(task, 3, [](auto& lanes, const auto& w, const auto& g) XSOFTMAX_STEP_LAMBDA {
         lanes[0].add(products(w, w));
         lanes[1].add(products(w, g));
         lanes[2].add(products(g, g));
@@ -23,9 +23,9 @@ struct perpendicular_gradient {
       break;
     case perpendicular_step::rest: {
       const D coefficient(task.coefficient);
-      add(task, 1, [=](auto& lanes, const auto& w, const auto& g) XSOFTMAX_LAMBDA {
-        const auto rest =
-            map([=](D x, D y) XSOFTMAX_LAMBDA { return native<A>::negative_multiply_add(coefficient, x, y); }, w, g);
+      add(task, 1, [=](auto& lanes, const auto& w, const auto& g) XSOFTMAX_STEP_LAMBDA {
+        const auto rest = map(
+            [=](D x, D y) XSOFTMAX_STEP_LAMBDA { return native<A>::negative_multiply_add(coefficient, x, y); }, w, g);
         lanes[0].add(products(rest, rest));
       });
       break;
@@ -53,14 +53,14 @@ private:
 
   /// Exact for floats; contraction with the addition that follows changes nothing there.
   template <std::size_t N>
-  static XSOFTMAX_INLINE auto products(const pack<D, N>& x, const pack<D, N>& y) {
-    return map([](D a, D b) XSOFTMAX_LAMBDA { return uncontracted(a * b); }, x, y);
+  static XSOFTMAX_STEP auto products(const pack<D, N>& x, const pack<D, N>& y) {
+    return map([](D a, D b) XSOFTMAX_STEP_LAMBDA { return uncontracted(a * b); }, x, y);
   }
 
   /// step(lanes, w, g) on chunks in double, then the blocks' sums join those of the task.
   template <class Step>
-  static __attribute__((noinline)) void add(const perpendicular_gradient_task<T>& task, std::size_t sums,
-                                            Step step) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void add(const perpendicular_gradient_task<T>& task,
+                                                             std::size_t sums, Step step) noexcept {
     signed_sum total[3];
     for (std::size_t i = 0; i < sums; ++i) {
       total[i] = signed_sum(task.sum[i]);
@@ -68,14 +68,14 @@ private:
     for (std::size_t r = 0; r < task.rows; ++r) {
       const any_row<T, const void> w = row_of<T>(task.w, r);
       const any_row<T, const void> g = row_of<T>(task.g, r);
-      for_each_piece<T>(w, 0, task.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+      for_each_piece<T>(w, 0, task.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
         block_buffer<T> w_room;
         block_buffer<T> g_room;
         const auto w_block = w.template block<A>(first, last, w_room);
         const auto g_block = g.template block<A>(first, last, g_room);
         lane_sum<A, T> lanes[3];
         for_each_chunk<wide_chunk<A, T>, group_size<T>>(
-            0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+            0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
               step(lanes, in_doubles<A>(load_chunk<A, T>(w_block, i, extent, T{})),
                    in_doubles<A>(load_chunk<A, T>(g_block, i, extent, T{})));
             });
@@ -89,23 +89,23 @@ private:
     }
   }
 
-  static __attribute__((noinline)) void write(const perpendicular_gradient_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void write(const perpendicular_gradient_task<T>& task) noexcept {
     const D coefficient(task.coefficient);
     const D scale(task.scale);
     const auto rest = [=](D w, D g)
-                          XSOFTMAX_LAMBDA { return scale * native<A>::negative_multiply_add(coefficient, w, g); };
+                          XSOFTMAX_STEP_LAMBDA { return scale * native<A>::negative_multiply_add(coefficient, w, g); };
     for (std::size_t r = 0; r < task.rows; ++r) {
       const any_row<T, const void> w = row_of<T>(task.w, r);
       const any_row<T, const void> g = row_of<T>(task.g, r);
       const any_row<T, void> out = row_of<T>(task.out, r);
-      for_each_piece<T>(w, 0, task.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+      for_each_piece<T>(w, 0, task.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
         block_buffer<T> w_room;
         block_buffer<T> g_room;
         block_buffer<T> out_room;
         const auto w_block = w.template block<A>(first, last, w_room);
         const auto g_block = g.template block<A>(first, last, g_room);
         const auto target = out.target(first, out_room);
-        for_each_chunk<lanes<A, T>, lanes<A, T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+        for_each_chunk<lanes<A, T>, lanes<A, T>>(0, last - first, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
           const auto y = map(rest, in_doubles<A>(load_chunk<A, T>(w_block, i, extent, T{})),
                              in_doubles<A>(load_chunk<A, T>(g_block, i, extent, T{})));
           if constexpr (parts == 2) {

@@ -68,7 +68,7 @@ public:
   }
 
 private:
-  __attribute__((noinline)) void one_by_one(const T* x, std::size_t count, std::size_t first) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void one_by_one(const T* x, std::size_t count, std::size_t first) {
     for (std::size_t i = 0; i < count; ++i) {
       irregular_ = irregular_ || !(x[i] < __builtin_inff());
       const placed<T> element{x[i], first + i};
@@ -138,8 +138,9 @@ private:
 
 /// y_i = z_i + g_i for i in [first, last), at x and y; `largest` sees them.
 template <class A, class T>
-__attribute__((noinline)) void perturb(row_noise<A, T, noise_kind::gumbel>& noise, std::uint64_t index, const T* x,
-                                       T* y, std::size_t first, std::size_t last, largest_element<A, T>& largest) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void perturb(row_noise<A, T, noise_kind::gumbel>& noise, std::uint64_t index,
+                                                        const T* x, T* y, std::size_t first, std::size_t last,
+                                                        largest_element<A, T>& largest) {
   using V = batch<A, T>;
   for_each_group(index + first, last - first,
                  [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {

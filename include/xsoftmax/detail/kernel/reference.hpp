@@ -14,7 +14,7 @@ inline constexpr std::int64_t reference_slack = sizeof(T) == 4 ? 5 : 10;
 
 /// Does the floating-point reduction serve a row of this maximum? Then `octave` is its octave.
 template <bool HasTemperature, class A, class T>
-XSOFTMAX_INLINE bool is_regular(const math::reduction<A, T>& reduction, T largest, std::int64_t& octave) {
+XSOFTMAX_STEP bool is_regular(const math::reduction<A, T>& reduction, T largest, std::int64_t& octave) {
   constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   const auto k = native<A>::first_lane(math::reducer<A, T, HasTemperature>(reduction)(batch<A, T>(largest)).k);
   octave = math::octave_of<T>(k);
@@ -36,7 +36,7 @@ XSOFTMAX_INLINE T larger(T a, T b) {
 /// the lower end. Where the element says nothing or is small, logits are taken to be around 0. Of the first and the
 /// last element the larger is known, so that rows in order are no exception.
 template <bool HasTemperature, class A, class T>
-XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& reduction, T example) {
+XSOFTMAX_STEP std::int64_t guessed_reference(const math::reduction<A, T>& reduction, T example) {
   if constexpr (!HasTemperature) {
     // The usual case as a branch, which is predicted, where the general one is a chain of thirty cycles. The element is
     // then at most 29 (347) octaves below 0.
@@ -54,7 +54,7 @@ XSOFTMAX_INLINE std::int64_t guessed_reference(const math::reduction<A, T>& redu
 
 /// Can terms relative to `reference` stand for a row whose largest has this octave?
 template <class A, class T>
-XSOFTMAX_INLINE bool holds(std::int64_t reference, std::int64_t octave) {
+XSOFTMAX_STEP bool holds(std::int64_t reference, std::int64_t octave) {
   constexpr std::int64_t limit = math::reduction_octaves<A, T>;
   return octave <= reference + math::headroom<T> && octave >= reference - reference_slack<T> && octave <= limit &&
          octave >= -limit;

@@ -312,7 +312,7 @@ public:
 
   /// Adds the sink's term: exp(sink / T), scaled as the row's. Moves the reference up to it, if it is larger; false if
   /// then nothing is left of the row.
-  XSOFTMAX_NOINLINE bool add_sink(double sink, double temperature, std::int64_t& reference) {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN bool add_sink(double sink, double temperature, std::int64_t& reference) {
     const wide_reduced r = wide_reduction(temperature).template operator()<0>(sink);
     if (r.saturated) {
       return sink < 0;
@@ -330,12 +330,13 @@ public:
   XSOFTMAX_INLINE bool finite() const { return finite_; }
 
   /// Relative to 2^(reference - bias).
-  __attribute__((noinline)) double_pair value(std::int64_t reference) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN double_pair value(std::int64_t reference) const {
     return sum_.value(reference - math::octave_bias<T>);
   }
 
 private:
-  static __attribute__((noinline)) void accumulate(exact_sum& sum, double_pair v, std::int64_t octave) {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void accumulate(exact_sum& sum, double_pair v,
+                                                                    std::int64_t octave) {
     sum.add(v, octave);
   }
 

@@ -130,8 +130,8 @@ private:
   }
 
   template <bool Near, class Task, class Extent>
-  static __attribute__((noinline)) std::size_t run_sized(const Task& task, const Terms& terms, std::size_t first,
-                                                         std::size_t last, Extent extent) {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN std::size_t
+  run_sized(const Task& task, const Terms& terms, std::size_t first, std::size_t last, Extent extent) {
     constexpr std::size_t size = Extent::padded;
     constexpr std::size_t part = wide_chunk<A, T>; // what is worked on step by step
     constexpr std::int64_t lowered = Near ? Normaliser::lift_octaves : 0;

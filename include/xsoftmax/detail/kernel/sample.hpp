@@ -79,7 +79,7 @@ public:
       : perturbed_(perturbed), index_(key.index), noise_(key, kind), largest_(largest) {}
 
   /// The elements [first, last) of the row, at x.
-  __attribute__((noinline)) void scan(const T* x, std::size_t first, std::size_t last) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void scan(const T* x, std::size_t first, std::size_t last) {
     V watch(T{0});
     V floor(perturbed_.floor(largest_.floor()));
     for_each_group(index_ + first, last - first,
@@ -123,7 +123,8 @@ private:
   static constexpr std::size_t batches_per_words = sizeof(T) / sizeof(float);
 
   /// x at its places in a group, -inf elsewhere.
-  static __attribute__((noinline)) void pad(const T* x, std::size_t count, std::size_t skipped, T* padded) {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void pad(const T* x, std::size_t count, std::size_t skipped,
+                                                             T* padded) {
     for (std::size_t i = 0; i < noise_group; i += lanes<A, T>) {
       N::template store<T>(padded + i, V(-__builtin_inff()));
     }
@@ -133,7 +134,7 @@ private:
   }
 
   /// A sum of logits was NaN or +inf: is one of them?
-  __attribute__((noinline)) void find_irregular(const T* x, std::size_t n) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void find_irregular(const T* x, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) {
       if (!(x[i] < __builtin_inff())) {
         largest_.found_irregular();
@@ -179,8 +180,8 @@ private:
   }
 
   /// A group that may win, whose place 0 is `first`: those batches of its words that may.
-  __attribute__((noinline)) void look_closely(std::uint64_t group, const group_words<A>& words, const T* x,
-                                              std::size_t first) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void look_closely(std::uint64_t group, const group_words<A>& words,
+                                                               const T* x, std::size_t first) {
     constexpr std::size_t width = lanes<A, float>;
     const V floor(perturbed_.floor(largest_.floor()));
     std::size_t chosen[group_words<A>::size];
@@ -230,9 +231,9 @@ XSOFTMAX_INLINE void for_each_contiguous(const any_row<T, const void>& z, std::s
 
 /// The largest perturbed logits among the elements [from, to) of a row.
 template <class A, class T>
-__attribute__((noinline)) void find_largest(const perturbation<A, T>& perturbed, const noise_key& key,
-                                            const any_row<T, const void>& z, std::size_t from, std::size_t to,
-                                            largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void
+find_largest(const perturbation<A, T>& perturbed, const noise_key& key, const any_row<T, const void>& z,
+             std::size_t from, std::size_t to, largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel) {
   sampled_row<A, T> row(perturbed, key, largest, kind);
   for_each_contiguous<A, T>(
       z, from, to, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { row.scan(x, first, last); });
@@ -240,7 +241,7 @@ __attribute__((noinline)) void find_largest(const perturbation<A, T>& perturbed,
 
 /// The largest logit and its place; npos where there is none, or a NaN or +inf.
 template <class A, class T>
-__attribute__((noinline)) placed<T> maximum_of_row(const any_row<T, const void>& z, std::size_t n) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN placed<T> maximum_of_row(const any_row<T, const void>& z, std::size_t n) {
   largest_element<A, T> largest;
   for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
     largest.look_at(x, last - first, first);
@@ -250,7 +251,7 @@ __attribute__((noinline)) placed<T> maximum_of_row(const any_row<T, const void>&
 
 template <class A, class T>
 struct sample {
-  static void run(const sample_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const sample_task<T>& task) noexcept {
     if (task.temperature == 0) {
       for (std::size_t r = 0; r < task.rows; ++r) {
         set(task, r, maximum_of_row<A, T>(row_of<T>(task.z, r), task.cols));

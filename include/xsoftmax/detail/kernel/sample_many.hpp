@@ -13,7 +13,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 template <class A, class T>
 struct sample_many {
-  static void run(const sample_many_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const sample_many_task<T>& task) noexcept {
     const any_row<T, const void> z = row_of<T>(task.z, 0);
     const placed<T> top = maximum_of_row<A, T>(z, task.cols);
     if (top.place == npos || task.temperature == 0) {
@@ -55,8 +55,9 @@ private:
 
   /// log(sum exp((z - maximum) / T)) of each block of `size` elements; the last may be shorter. Relative to the maximum
   /// they neither overflow nor lose digits to it.
-  static __attribute__((noinline)) void log_sum_exps(double temperature, const any_row<T, const void>& z, std::size_t n,
-                                                     std::size_t size, T maximum, T* logit) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void log_sum_exps(double temperature,
+                                                                      const any_row<T, const void>& z, std::size_t n,
+                                                                      std::size_t size, T maximum, T* logit) noexcept {
     // In halves where the temperature allows it: no difference overflows.
     const T unit = temperature >= 1 ? T(0.5) : T{1};
     const T top = maximum * unit;
@@ -89,7 +90,7 @@ private:
 /// The largest perturbed logits in their order: as many at a time as there is room for, then those that come after.
 template <class A, class T>
 struct sample_without_replacement {
-  static void run(const sample_without_replacement_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const sample_without_replacement_task<T>& task) noexcept {
     constexpr std::size_t room = 1024;
     placed<T> element[room];
     const any_row<T, const void> z = row_of<T>(task.z, 0);

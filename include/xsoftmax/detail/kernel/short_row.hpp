@@ -46,8 +46,8 @@ private:
   static constexpr std::size_t in_registers = native<A>::template batches_in_registers<T> * lanes<A, T>;
 
   template <class In, class Terms, class Out>
-  static __attribute__((noinline)) bool run_out_of_line(const math::reduction<A, T>& reduction, In z, Terms terms,
-                                                        Out p, std::size_t n, std::size_t& far) {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN bool
+  run_out_of_line(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n, std::size_t& far) {
     return run_here(reduction, z, terms, p, n, far);
   }
 

@@ -27,26 +27,27 @@ struct slope_range {
 
 /// Of n slopes, and with HasLogits of those whose logit is not -inf.
 template <class A, class T, bool HasLogits, class Logits, class Slopes>
-XSOFTMAX_INLINE slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
+XSOFTMAX_STEP slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
   using N = native<A>;
   using V = batch<A, T>;
   constexpr std::size_t chains = wide_chunk<A, T> / lanes<A, T>;
-  const auto all = [](T value)
-                       XSOFTMAX_LAMBDA { return make_pack<chains>([=](auto) XSOFTMAX_LAMBDA { return V(value); }); };
+  const auto all = [](T value) XSOFTMAX_STEP_LAMBDA {
+    return make_pack<chains>([=](auto) XSOFTMAX_STEP_LAMBDA { return V(value); });
+  };
   auto least = all(infinity<T>);
   auto greatest = all(-infinity<T>);
   auto largest = all(-infinity<T>);
   auto doubt = all(T{});
-  for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     const auto slopes = load_chunk<A, T>(a, i, extent, a.get(i));
-    const auto logits = [&]() XSOFTMAX_LAMBDA {
+    const auto logits = [&]() XSOFTMAX_STEP_LAMBDA {
       if constexpr (HasLogits) {
         return load_chunk<A, T>(z, i, extent, -infinity<T>);
       } else {
         return slopes;
       }
     }();
-    unroll<decltype(slopes)::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<decltype(slopes)::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       V low = slopes.v[at];
       V high = slopes.v[at];
@@ -66,7 +67,7 @@ XSOFTMAX_INLINE slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
       doubt.v[at] = doubt.v[at] + (counted - counted);
     });
   });
-  unroll<chains - 1>([&](auto c) XSOFTMAX_LAMBDA {
+  unroll<chains - 1>([&](auto c) XSOFTMAX_STEP_LAMBDA {
     constexpr std::size_t at = decltype(c)::value + 1;
     least.v[0] = N::min_keeping_nan(least.v[0], least.v[at]);
     greatest.v[0] = N::max_dropping_nan(greatest.v[at], greatest.v[0]);
@@ -79,9 +80,9 @@ XSOFTMAX_INLINE slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
 
 /// Of a row of either access.
 template <class A, class T, bool HasLogits, class Row>
-XSOFTMAX_INLINE slope_range<T> range_of_row(Row z, Row a, std::size_t n) {
+XSOFTMAX_STEP slope_range<T> range_of_row(Row z, Row a, std::size_t n) {
   slope_range<T> range;
-  for_each_piece<T>(a, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  for_each_piece<T>(a, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
     typename Row::buffer z_room;
     typename Row::buffer a_room;
     const auto slopes = a.template block<A>(first, last, a_room);

@@ -9,7 +9,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 template <class A, class T>
 struct slope_spread {
-  static void run(const slope_spread_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const slope_spread_task<T>& task) noexcept {
     const bool plain = has_plain_rows<T>(task.a, task.cols) && has_plain_rows<T>(task.z, task.cols);
     if (task.z.data == nullptr) {
       plain ? rows<false>(task, plain_rows{}) : rows<false>(task, any_rows{});
@@ -20,15 +20,16 @@ struct slope_spread {
 
 private:
   struct plain_rows {
-    XSOFTMAX_INLINE auto operator()(const source& m, std::size_t r) const { return plain_row_of<T>(m, r); }
+    XSOFTMAX_STEP auto operator()(const source& m, std::size_t r) const { return plain_row_of<T>(m, r); }
   };
 
   struct any_rows {
-    XSOFTMAX_INLINE auto operator()(const source& m, std::size_t r) const { return row_of<T>(m, r); }
+    XSOFTMAX_STEP auto operator()(const source& m, std::size_t r) const { return row_of<T>(m, r); }
   };
 
   template <bool HasLogits, class Access>
-  static __attribute__((noinline)) void rows(const slope_spread_task<T>& task, Access access) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void rows(const slope_spread_task<T>& task,
+                                                              Access access) noexcept {
     for (std::size_t r = 0; r < task.rows; ++r) {
       const slope_range<T> range =
           range_of_row<A, T, HasLogits>(access(HasLogits ? task.z : task.a, r), access(task.a, r), task.cols);
@@ -36,7 +37,7 @@ private:
     }
   }
 
-  static XSOFTMAX_INLINE double radius(const slope_range<T>& range, double temperature) {
+  static XSOFTMAX_STEP double radius(const slope_range<T>& range, double temperature) {
     constexpr double pi = 3.141592653589793238;
     if (!range.valid) {
       return 0.0;

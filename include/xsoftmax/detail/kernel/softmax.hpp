@@ -27,10 +27,10 @@ public:
   using V = batch<A, T>;
   using Regular = math::extended_exp<A, T, HasTemperature>;
 
-  XSOFTMAX_INLINE softmax_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p)
+  XSOFTMAX_STEP softmax_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p)
       : task_(task), reduction_(reduction), z_(z), p_(p) {}
 
-  XSOFTMAX_INLINE void run(softmax_algorithm algorithm, bool stream) const {
+  XSOFTMAX_STEP void run(softmax_algorithm algorithm, bool stream) const {
     row_state<T> state;
     switch (algorithm) {
     case softmax_algorithm::automatic: // reload without its pass for the maximum, if a guess serves
@@ -60,10 +60,10 @@ public:
   }
 
   /// p of a part of a row of which everything is known already.
-  XSOFTMAX_INLINE void run(const log_sum_exp_summary& whole, bool stream) const { finish(state_of(whole), stream); }
+  XSOFTMAX_STEP void run(const log_sum_exp_summary& whole, bool stream) const { finish(state_of(whole), stream); }
 
   /// The row's state in the way that serves every row.
-  XSOFTMAX_INLINE row_state<T> state() const { return maximum_first(); }
+  XSOFTMAX_STEP row_state<T> state() const { return maximum_first(); }
 
 private:
   static constexpr std::int64_t limit = math::reduction_octaves<A, T>;
@@ -72,19 +72,19 @@ private:
       may_be_near<Regular, contiguous_row<const T>> && std::is_same_v<In, plain_row<const T>>;
   static constexpr bool may_estimate = has_words<A> && !HasTemperature && requires(Out p) { p.halves(); };
 
-  XSOFTMAX_INLINE unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
+  XSOFTMAX_STEP unusual_row<A, T> unusual() const { return {task_, as_any_row(z_), as_any_row(p_)}; }
 
-  XSOFTMAX_INLINE bool regular(T largest, std::int64_t& octave) const {
+  XSOFTMAX_STEP bool regular(T largest, std::int64_t& octave) const {
     return is_regular<HasTemperature>(reduction_, largest, octave);
   }
 
   /// The row's kind by its maximum: the same decision in every algorithm.
-  XSOFTMAX_INLINE row_state<T> classify(T largest) const {
+  XSOFTMAX_STEP row_state<T> classify(T largest) const {
     row_state<T> state;
     return regular(largest, state.reference) ? state : unusual().classify(largest, reduction_);
   }
 
-  __attribute__((noinline)) row_state<T> state_of(const log_sum_exp_summary& whole) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN row_state<T> state_of(const log_sum_exp_summary& whole) const {
     if (whole.nan || whole.plus_infinity) {
       return filled_row(not_a_number<T>);
     }
@@ -100,29 +100,28 @@ private:
     return state;
   }
 
-  XSOFTMAX_INLINE std::size_t block_end(std::size_t first) const {
+  XSOFTMAX_STEP std::size_t block_end(std::size_t first) const {
     return task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
   }
 
-  __attribute__((noinline)) T largest(std::size_t first, std::size_t last) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN T largest(std::size_t first, std::size_t last) const {
     return maximum<A, T>(z_, first, last);
   }
 
   /// May what a row is stored in be written and then written again?
-  XSOFTMAX_INLINE bool may_store_twice() const { return Out::terms_apart || task_.z.data != task_.p.data; }
+  XSOFTMAX_STEP bool may_store_twice() const { return Out::terms_apart || task_.z.data != task_.p.data; }
 
   /// Of a row that nothing has been summed of, where terms will be relative to `reference`.
-  XSOFTMAX_INLINE nearness<A, T> nearness_of(std::int64_t reference, bool may_try = true) const {
+  XSOFTMAX_STEP nearness<A, T> nearness_of(std::int64_t reference, bool may_try = true) const {
     return may_try ? nearness<A, T>(Regular::reach(reduction_, reference), example()) : nearness<A, T>();
   }
 
   /// What is known of a row beforehand.
-  XSOFTMAX_INLINE T example() const {
-    return larger(z_.template element<A>(0), z_.template element<A>(task_.cols - 1));
-  }
+  XSOFTMAX_STEP T example() const { return larger(z_.template element<A>(0), z_.template element<A>(task_.cols - 1)); }
 
   template <bool Store>
-  __attribute__((noinline)) block_terms block(std::size_t first, std::int64_t reference, nearness<A, T>& near) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN block_terms block(std::size_t first, std::int64_t reference,
+                                                               nearness<A, T>& near) const {
     const std::size_t last = block_end(first);
     typename In::buffer z_room;
     contiguous_row<T> terms{};
@@ -150,14 +149,14 @@ private:
   }
 
   /// The denominator of a row whose terms have been summed relative to state.reference.
-  XSOFTMAX_INLINE void complete_row(row_state<T>& state, row_sum<A, T>& sum, const nearness<A, T>& near) const {
+  XSOFTMAX_STEP void complete_row(row_state<T>& state, row_sum<A, T>& sum, const nearness<A, T>& near) const {
     complete(state, sum, task_.sink, task_.temperature);
     state.may_lower = task_.sink == -infinity<double> && state.kind == row_kind::regular &&
                       near.may_lower(reduction_, state.reference, state.sum);
   }
 
   template <bool Store>
-  XSOFTMAX_INLINE void sum_row(row_state<T>& state) const {
+  XSOFTMAX_STEP void sum_row(row_state<T>& state) const {
     row_sum<A, T> sum;
     nearness<A, T> near = nearness_of(state.reference, !Store || may_store_twice());
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
@@ -167,7 +166,7 @@ private:
   }
 
   /// Three passes: the maximum, then the sum. This way serves every row.
-  __attribute__((noinline)) row_state<T> maximum_first() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN row_state<T> maximum_first() const {
     row_state<T> state = classify(largest(0, task_.cols));
     if (state.kind == row_kind::regular) {
       sum_row<false>(state);
@@ -177,7 +176,7 @@ private:
 
   /// Two-pass: every term is a pair (mantissa, exponent), and a block's terms share the exponent of a reference that is
   /// guessed and corrected: no pass for the maximum. The octave of a block's largest term tells whether the guess held.
-  __attribute__((noinline)) row_state<T> pairs() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN row_state<T> pairs() const {
     std::int64_t reference = guessed_reference<HasTemperature>(reduction_, example());
     std::int64_t highest = -limit - 1;
     row_sum<A, T> sum;
@@ -205,7 +204,7 @@ private:
   }
 
   /// Online: the maximum of a block, then its terms relative to the largest so far.
-  __attribute__((noinline)) row_state<T> running_maximum() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN row_state<T> running_maximum() const {
     row_state<T> state;
     row_sum<A, T> sum;
     state.reference = -limit;
@@ -224,12 +223,12 @@ private:
 
   /// May p hold the terms before the reference is final? Not with a sink, which can move it at the end; and a row that
   /// is overwritten in place cannot be tried twice.
-  XSOFTMAX_INLINE bool may_store_guess() const {
+  XSOFTMAX_STEP bool may_store_guess() const {
     return task_.sink == -infinity<double> && reduction_.usable && may_store_twice();
   }
 
   /// Reload without the pass for the maximum: true if a guessed reference held for all blocks, and p holds the terms.
-  __attribute__((noinline)) bool guess_and_store_terms(row_state<T>& state) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool guess_and_store_terms(row_state<T>& state) const {
     if (!may_store_guess()) {
       return false;
     }
@@ -254,7 +253,7 @@ private:
 
   /// Three-pass reload, and whether p now holds the terms: not for unusual rows, nor with a sink, which may turn out to
   /// be the largest when the terms are stored already.
-  __attribute__((noinline)) bool store_terms(row_state<T>& state) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool store_terms(row_state<T>& state) const {
     if (task_.sink != -infinity<double>) {
       state = maximum_first();
       return false;
@@ -268,13 +267,13 @@ private:
   }
 
   /// The last pass: p_i = e_i / S, the terms computed again.
-  __attribute__((noinline)) void finish(const row_state<T>& state, bool stream) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void finish(const row_state<T>& state, bool stream) const {
     if constexpr (has_near) {
       if (state.may_lower) {
         const Regular lowered(reduction_, state.reference + normaliser<A, T>::lift_octaves);
         const normaliser<A, T> normalise(state.sum);
-        const auto step = [=]<std::size_t N>(const pack<V, N>& x) XSOFTMAX_LAMBDA {
-          return map([&](V e) XSOFTMAX_LAMBDA { return normalise.of_lowered(e); }, lowered.above_lowest(x));
+        const auto step = [=]<std::size_t N>(const pack<V, N>& x) XSOFTMAX_STEP_LAMBDA {
+          return map([&](V e) XSOFTMAX_STEP_LAMBDA { return normalise.of_lowered(e); }, lowered.above_lowest(x));
         };
         write(step, z_, stream);
         return;
@@ -283,7 +282,7 @@ private:
     if (state.kind == row_kind::regular) [[likely]] {
       const Regular term(reduction_, state.reference);
       const normaliser<A, T> normalise(state.sum);
-      const auto step = [=](V x) XSOFTMAX_LAMBDA { return normalise(term(x)); };
+      const auto step = [=](V x) XSOFTMAX_STEP_LAMBDA { return normalise(term(x)); };
       if constexpr (may_estimate) {
         const bool estimated = math::probability_estimate<A>::serves(state.reference) &&
                                (write_estimated<storage_format::bfloat16>(state, step, stream) ||
@@ -300,19 +299,19 @@ private:
 
   /// The last pass from Format to Format by an estimate, if it can be had.
   template <storage_format Format, class Step>
-  XSOFTMAX_INLINE bool write_estimated(const row_state<T>& state, const Step& step, bool stream) const {
+  XSOFTMAX_STEP bool write_estimated(const row_state<T>& state, const Step& step, bool stream) const {
     return z_.format == Format && p_.format == Format &&
            estimated_row<A, Format, Step>(state.reference, state.sum.high, step).write(z_, p_, task_.cols, stream);
   }
 
   /// The last pass where p already holds the terms.
-  __attribute__((noinline)) void scale_stored(const row_state<T>& state, bool stream) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void scale_stored(const row_state<T>& state, bool stream) const {
     normaliser<A, T>(state.sum).template with_step<has_near>(
-        state.may_lower, [&](const auto& step) XSOFTMAX_LAMBDA { write(step, p_.terms(), stream); });
+        state.may_lower, [&](const auto& step) XSOFTMAX_STEP_LAMBDA { write(step, p_.terms(), stream); });
   }
 
   template <class Step, class From>
-  XSOFTMAX_INLINE void write(Step&& step, From from, bool stream) const {
+  XSOFTMAX_STEP void write(Step&& step, From from, bool stream) const {
     write_row<A, T>(step, from, p_, task_.cols, stream);
   }
 
@@ -333,7 +332,7 @@ inline constexpr std::size_t reload_bytes = sizeof(T) == 4 && native<A>::fused
 
 template <class A, class T>
 struct softmax {
-  static void run(const softmax_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const softmax_task<T>& task) noexcept {
     if (task.cols == 0) {
       return;
     }
@@ -352,11 +351,11 @@ private:
 
   // Out of line, so that the usual rows need not save what only the others need.
 
-  static __attribute__((noinline)) void usual_rows(const softmax_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void usual_rows(const softmax_task<T>& task) noexcept {
     rows<false>(task, unit, plain_access);
   }
 
-  static __attribute__((noinline)) void other_rows(const softmax_task<T>& task, bool plain) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void other_rows(const softmax_task<T>& task, bool plain) noexcept {
     if (task.temperature == 0.0) {
       for (std::size_t r = 0; r < task.rows; ++r) {
         unusual_row<A, T>(task, row_of<T>(task.z, r), row_of<T>(task.p, r)).one_hot();
@@ -373,16 +372,16 @@ private:
   }
 
   /// Halves side by side, as input, output or both.
-  static __attribute__((noinline)) void formatted_rows(const softmax_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void formatted_rows(const softmax_task<T>& task) noexcept {
     if constexpr (sizeof(T) == sizeof(float)) {
       terms_room room;
-      rows<false>(task, unit, [&]<class Void>(const elements<Void>& matrix, std::size_t r) XSOFTMAX_LAMBDA {
+      rows<false>(task, unit, [&]<class Void>(const elements<Void>& matrix, std::size_t r) XSOFTMAX_STEP_LAMBDA {
         return formatted_row<Void>{row_of<T>(matrix, r).data, matrix.format, &room};
       });
     }
   }
 
-  static __attribute__((noinline)) void part(const softmax_task<T>& task, bool plain) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void part(const softmax_task<T>& task, bool plain) noexcept {
     const math::reduction<A, T> reduction = math::make_reduction<A, T>(task.temperature);
     const bool stream = streams(task, false);
     if (plain) {
@@ -393,28 +392,28 @@ private:
     }
   }
 
-  static __attribute__((noinline)) void columns(const softmax_task<T>& task,
-                                                const math::reduction<A, T>& reduction) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const softmax_task<T>& task,
+                                                                 const math::reduction<A, T>& reduction) noexcept {
     softmax_columns<A, T>(
         task, reduction,
-        [&](std::size_t r) XSOFTMAX_LAMBDA {
+        [&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
           return any_softmax_row(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)).state();
         },
         [&](std::size_t r)
-            XSOFTMAX_LAMBDA { long_row<true>(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)); });
+            XSOFTMAX_STEP_LAMBDA { long_row<true>(task, reduction, row_of<T>(task.z, r), row_of<T>(task.p, r)); });
   }
 
   using plain_softmax_row = softmax_row<A, T, true, plain_row<const T>, plain_row<T>>;
   using any_softmax_row = softmax_row<A, T, true, any_row<T, const void>, any_row<T, void>>;
 
   static constexpr auto plain_access = [](const auto& matrix, std::size_t r)
-                                           XSOFTMAX_LAMBDA { return plain_row_of<T>(matrix, r); };
+                                           XSOFTMAX_STEP_LAMBDA { return plain_row_of<T>(matrix, r); };
   static constexpr auto any_access = [](const auto& matrix, std::size_t r)
-                                         XSOFTMAX_LAMBDA { return row_of<T>(matrix, r); };
+                                         XSOFTMAX_STEP_LAMBDA { return row_of<T>(matrix, r); };
 
   template <bool HasTemperature, class Access>
-  static XSOFTMAX_INLINE void rows(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
-                                   Access&& access) noexcept {
+  static XSOFTMAX_STEP void rows(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                 Access&& access) noexcept {
     using In = decltype(access(task.z, 0));
     using Out = decltype(access(task.p, 0));
     using short_row = short_row<A, T, HasTemperature>;
@@ -444,7 +443,7 @@ private:
       typename In::buffer z_room;
       typename Out::buffer p_room;
       const auto y = p.target(0, p_room);
-      const auto terms = [&]() XSOFTMAX_LAMBDA {
+      const auto terms = [&]() XSOFTMAX_STEP_LAMBDA {
         if constexpr (Out::terms_apart) {
           return p.terms();
         } else {
@@ -462,8 +461,9 @@ private:
 
   /// may_guess: no reference has been guessed in vain.
   template <bool HasTemperature, class In, class Out>
-  static __attribute__((noinline)) void long_row(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
-                                                 In z, Out p, bool may_guess = true) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void long_row(const softmax_task<T>& task,
+                                                                  const math::reduction<A, T>& reduction, In z, Out p,
+                                                                  bool may_guess = true) noexcept {
     softmax_algorithm algorithm = task.algorithm;
     if (algorithm == softmax_algorithm::automatic) {
       bool reload = task.cols * sizeof(T) <= reload_bytes<A, T> / 2;
@@ -481,7 +481,7 @@ private:
   }
 
   /// Does the last pass go past the caches? `reloads`: it reads what the pass before has written.
-  static XSOFTMAX_INLINE bool streams(const softmax_task<T>& task, bool reloads) {
+  static XSOFTMAX_STEP bool streams(const softmax_task<T>& task, bool reloads) {
     return task.store == store_kind::streaming ||
            (task.store == store_kind::automatic && !reloads && task.cols * sizeof(T) >= stream_bytes);
   }

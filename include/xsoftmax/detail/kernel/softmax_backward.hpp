@@ -18,31 +18,32 @@ public:
   static constexpr float masked = 0;
 
   template <std::size_t N>
-  static XSOFTMAX_INLINE auto terms(const pack<F, N>& p, const pack<F, N>& dp) {
+  static XSOFTMAX_STEP auto terms(const pack<F, N>& p, const pack<F, N>& dp) {
     const auto gradient =
-        map([](F y, F dy) XSOFTMAX_LAMBDA { return native<A>::zero_where_equal(y, F(0.0f), dy); }, p, dp);
+        map([](F y, F dy) XSOFTMAX_STEP_LAMBDA { return native<A>::zero_where_equal(y, F(0.0f), dy); }, p, dp);
     // Contraction with the addition that follows changes nothing: the product is exact.
-    return map([](D y, D dy) XSOFTMAX_LAMBDA { return y * dy; }, widened<A>(p), widened<A>(gradient));
+    return map([](D y, D dy) XSOFTMAX_STEP_LAMBDA { return y * dy; }, widened<A>(p), widened<A>(gradient));
   }
 
-  static XSOFTMAX_INLINE double_pair term(float p, float dp) {
+  static XSOFTMAX_STEP double_pair term(float p, float dp) {
     return {static_cast<double>(p) * static_cast<double>(dp), 0.0};
   }
 
-  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature)
+  XSOFTMAX_STEP softmax_gradient(double_pair dot, double temperature)
       : dot_{{D(dot.high), D(dot.high)}}, divided_(temperature) {}
 
   /// The same for other rows, a lane each, whose S is one that serves.
-  XSOFTMAX_INLINE softmax_gradient of_rows(const pack<D, 2>& dot, const pack<D, 2>&) const {
+  XSOFTMAX_STEP softmax_gradient of_rows(const pack<D, 2>& dot, const pack<D, 2>&) const {
     softmax_gradient other = *this;
     other.dot_ = dot;
     return other;
   }
 
-  static XSOFTMAX_INLINE bool serves(double_pair dot) { return dot.high - dot.high == 0; }
+  static XSOFTMAX_STEP bool serves(double_pair dot) { return dot.high - dot.high == 0; }
 
-  XSOFTMAX_INLINE F operator()(F p, F dp) const {
-    const F dz = in_double<A>([&](D y, D dy, D dot) XSOFTMAX_LAMBDA { return divided_(y * (dy - dot)); }, p, dp, dot_);
+  XSOFTMAX_STEP F operator()(F p, F dp) const {
+    const F dz =
+        in_double<A>([&](D y, D dy, D dot) XSOFTMAX_STEP_LAMBDA { return divided_(y * (dy - dot)); }, p, dp, dot_);
     return native<A>::zero_where_equal(p, F(0.0f), dz);
   }
 
@@ -59,13 +60,13 @@ class plain_softmax_gradient {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE plain_softmax_gradient(D minus_high, D minus_low) : minus_high_(minus_high), minus_low_(minus_low) {}
+  XSOFTMAX_STEP plain_softmax_gradient(D minus_high, D minus_low) : minus_high_(minus_high), minus_low_(minus_low) {}
 
-  XSOFTMAX_INLINE plain_softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
+  XSOFTMAX_STEP plain_softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
     return {negated(dot_high.v[0]), negated(dot_low.v[0])};
   }
 
-  XSOFTMAX_INLINE D operator()(D p, D dp) const {
+  XSOFTMAX_STEP D operator()(D p, D dp) const {
     const auto difference = two_sum(dp, minus_high_);
     return native<A>::zero_where_equal(p, D(0.0), p * (difference.sum + (difference.error + minus_low_)));
   }
@@ -84,18 +85,18 @@ public:
   static constexpr double masked = 0;
 
   template <std::size_t Size>
-  static XSOFTMAX_INLINE auto terms(const pack<D, Size>& p, const pack<D, Size>& dp) {
-    const auto gradient = map([](D y, D dy) XSOFTMAX_LAMBDA { return N::zero_where_equal(y, D(0.0), dy); }, p, dp);
-    const auto product = map([](D y, D dy) XSOFTMAX_LAMBDA { return uncontracted(y * dy); }, p, gradient);
+  static XSOFTMAX_STEP auto terms(const pack<D, Size>& p, const pack<D, Size>& dp) {
+    const auto gradient = map([](D y, D dy) XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(y, D(0.0), dy); }, p, dp);
+    const auto product = map([](D y, D dy) XSOFTMAX_STEP_LAMBDA { return uncontracted(y * dy); }, p, gradient);
     pack<addend<D>, Size> terms;
-    unroll<Size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       terms.v[at] = {product.v[at], excess_of(product.v[at], p.v[at], gradient.v[at])};
     });
     return terms;
   }
 
-  static XSOFTMAX_INLINE double_pair term(double p, double dp) {
+  static XSOFTMAX_STEP double_pair term(double p, double dp) {
     const double product = p * dp;
     // Smaller by 2^4, because where the operation is emulated it fails at the end of the range.
     const double rest = N::fused_multiply_add(D(p), D(dp * 0x1p-4), D(-product * 0x1p-4)).get(0) * 0x1p4;
@@ -104,7 +105,7 @@ public:
 
 private:
   /// product - p dp
-  static XSOFTMAX_INLINE D excess_of(D product, D p, D dp) {
+  static XSOFTMAX_STEP D excess_of(D product, D p, D dp) {
     if constexpr (N::fused) {
       return N::negative_multiply_add(p, dp, product);
     } else {
@@ -121,7 +122,7 @@ private:
   }
 
 public:
-  XSOFTMAX_INLINE softmax_gradient(double_pair dot, double temperature) {
+  XSOFTMAX_STEP softmax_gradient(double_pair dot, double temperature) {
     // Near the end of the range dp - S could overflow where dz does not; a temperature near the other end could make
     // p / T overflow.
     const double down = serves(dot) ? 1.0 : 0x1p-2;
@@ -137,21 +138,21 @@ public:
   }
 
   /// The same for other rows, a lane each, whose S is one that serves.
-  XSOFTMAX_INLINE softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
+  XSOFTMAX_STEP softmax_gradient of_rows(const pack<D, 1>& dot_high, const pack<D, 1>& dot_low) const {
     softmax_gradient other = *this;
     other.minus_high_ = negated(dot_high.v[0]);
     other.minus_low_ = negated(dot_low.v[0]);
     return other;
   }
 
-  XSOFTMAX_INLINE bool is_plain() const { return plain_; }
+  XSOFTMAX_STEP bool is_plain() const { return plain_; }
 
-  XSOFTMAX_INLINE plain_softmax_gradient<A> plain() const { return {minus_high_, minus_low_}; }
+  XSOFTMAX_STEP plain_softmax_gradient<A> plain() const { return {minus_high_, minus_low_}; }
 
   /// Is S so far from the end of the range that nothing must be scaled?
-  static XSOFTMAX_INLINE bool serves(double_pair dot) { return dot.high < 0x1p969 && dot.high > -0x1p969; }
+  static XSOFTMAX_STEP bool serves(double_pair dot) { return dot.high < 0x1p969 && dot.high > -0x1p969; }
 
-  XSOFTMAX_INLINE D operator()(D p, D dp) const {
+  XSOFTMAX_STEP D operator()(D p, D dp) const {
     const auto difference = two_sum(dp * scale_, minus_high_);
     const D t = exact_ ? difference.sum + (difference.error + minus_low_) : difference.sum;
     D dz;
@@ -180,7 +181,9 @@ private:
 
 template <class A, class T>
 struct softmax_backward {
-  static void run(const softmax_backward_task<T>& task) noexcept { backward_rows<A, T, softmax_gradient<A, T>>(task); }
+  XSOFTMAX_FLATTEN static void run(const softmax_backward_task<T>& task) noexcept {
+    backward_rows<A, T, softmax_gradient<A, T>>(task);
+  }
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

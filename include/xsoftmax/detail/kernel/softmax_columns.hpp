@@ -13,14 +13,14 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T, class In, class Out>
 class softmax_strip {
 public:
-  XSOFTMAX_INLINE softmax_strip(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p,
-                                std::size_t row, std::size_t rows)
+  XSOFTMAX_STEP softmax_strip(const softmax_task<T>& task, const math::reduction<A, T>& reduction, In z, Out p,
+                              std::size_t row, std::size_t rows)
       : task_(task), reduction_(reduction), z_(z), p_(p), row_(row), rows_(rows) {}
 
   /// state_of_row(r): the state of a row for which no guess serves. False if a row is such that the general passes must
   /// have it; nothing has been overwritten in place then.
   template <class State>
-  XSOFTMAX_INLINE bool run(State&& state_of_row) {
+  XSOFTMAX_STEP bool run(State&& state_of_row) {
     guess();
     // The terms wait in p for the last pass where they stay in a cache, and p is not z.
     stored_ = may_store && (bytes() < streamed_bytes || task_.cols * strip_rows<T> * sizeof(T) <= stored_bytes) &&
@@ -64,7 +64,7 @@ private:
   static constexpr std::size_t streamed_bytes = std::size_t{8} << 20;
 
   /// Does the last pass go past the caches? If every batch lies where a streaming store accepts it.
-  XSOFTMAX_INLINE bool may_stream() const {
+  XSOFTMAX_STEP bool may_stream() const {
     if constexpr (may_store) {
       constexpr std::size_t batch_bytes = lanes<A, T> * sizeof(T);
       const std::size_t stride = static_cast<std::size_t>(task_.p.col_stride) * sizeof(T);
@@ -76,10 +76,10 @@ private:
   }
 
   /// Of the matrix.
-  XSOFTMAX_INLINE std::size_t bytes() const { return task_.cols * task_.rows * sizeof(T); }
+  XSOFTMAX_STEP std::size_t bytes() const { return task_.cols * task_.rows * sizeof(T); }
 
   /// Each row's terms are relative to its first element's octave, as in any other way over a row.
-  XSOFTMAX_INLINE void guess() {
+  XSOFTMAX_STEP void guess() {
     const std::size_t end = whole_batches<A, T>(rows_);
     for (std::size_t r = 0; r < end; ++r) {
       const T first = r < rows_ ? z_.get(r) : T{};
@@ -88,7 +88,7 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE void refer(std::size_t r, std::int64_t reference) {
+  XSOFTMAX_STEP void refer(std::size_t r, std::int64_t reference) {
     using Bits = std::make_unsigned_t<Int>;
     reference_[r] = reference;
     power_[r] =
@@ -98,7 +98,7 @@ private:
   }
 
   /// False if the state is of a kind that has no place here.
-  XSOFTMAX_INLINE bool adopt(std::size_t r, const row_state<T>& state) {
+  XSOFTMAX_STEP bool adopt(std::size_t r, const row_state<T>& state) {
     if (state.kind == row_kind::filled) {
       reciprocal_high_[r] = state.value;
       reciprocal_low_[r] = state.value;
@@ -110,21 +110,21 @@ private:
     return state.kind == row_kind::regular;
   }
 
-  XSOFTMAX_INLINE void set_sum(std::size_t r, double_pair sum) {
+  XSOFTMAX_STEP void set_sum(std::size_t r, double_pair sum) {
     const reciprocal<T> inverse = normaliser<A, T>::reciprocal_of(sum);
     reciprocal_high_[r] = inverse.high;
     reciprocal_low_[r] = inverse.low;
   }
 
   template <class Row, class Void>
-  XSOFTMAX_INLINE strip_matrix<Row> matrix(Row front, const elements<Void>& m) const {
+  XSOFTMAX_STEP strip_matrix<Row> matrix(Row front, const elements<Void>& m) const {
     return matrix_of<T>(front, m, task_.rows, task_.cols);
   }
 
   /// What gives the terms of the rows from r on.
   template <std::size_t Rows>
-  XSOFTMAX_INLINE auto terms_of(std::size_t r) const {
-    const auto term = [&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP auto terms_of(std::size_t r) const {
+    const auto term = [&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t first = r + decltype(b)::value * lanes<A, T>;
       return Term(reduction_, Power(I::load_unaligned(power_ + first)), native<A>::load(lowest_ + first),
                   native<A>::load(highest_ + first));
@@ -134,7 +134,7 @@ private:
 
   /// The first pass: the sums of all rows, and which of them a guess served. Bounds as in short_row.
   template <bool Store>
-  XSOFTMAX_INLINE void sum_rows() {
+  XSOFTMAX_STEP void sum_rows() {
     for (std::size_t r = 0; r < rows_; ++r) {
       settled_[r] = reduction_.usable;
     }
@@ -148,7 +148,7 @@ private:
   // Out of line: the lanes of a strip take half of the stack that is needed.
 
   template <bool Store>
-  __attribute__((noinline)) void sum_only_block() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_only_block() {
     column_sum<A, T> block;
     sum_block<Store>(block, 0, task_.cols);
     for (std::size_t r = 0; r < rows_; ++r) {
@@ -162,7 +162,7 @@ private:
 
   /// The same for rows of several blocks, or with a sink.
   template <bool Store>
-  __attribute__((noinline)) void sum_blocks() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_blocks() {
     column_sum<A, T> block;
     row_sum<A, T> sum[strip_rows<T>];
     double largest[strip_rows<T>] = {}; // of a row's block sums
@@ -189,14 +189,15 @@ private:
   }
 
   template <bool Store>
-  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(column_sum<A, T>& block, std::size_t first,
+                                                            std::size_t last) const {
     const auto z = matrix(z_, task_.z);
     const auto p = matrix(p_, task_.p);
-    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_STEP_LAMBDA {
       const auto terms = terms_of<decltype(extent)::padded>(visit.r);
       auto z_i = z.template over<A, T>(visit);
       auto p_i = p.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA {
+      add([&]() XSOFTMAX_STEP_LAMBDA {
         const auto e = clamped_terms(terms, z_i.read(extent, -infinity<T>));
         if constexpr (Store) {
           p_i.write(extent, e);
@@ -207,12 +208,12 @@ private:
   }
 
   /// Does the sum of a block say that no logit was cut off from above?
-  static XSOFTMAX_INLINE bool is_low_enough(double sum) {
+  static XSOFTMAX_STEP bool is_low_enough(double sum) {
     return sum < power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
   }
 
   /// Does the sum of a block say that no term was cut off that counts?
-  XSOFTMAX_INLINE bool is_high_enough(double sum) const {
+  XSOFTMAX_STEP bool is_high_enough(double sum) const {
     constexpr std::size_t block = block_size<T>;
     const auto terms = static_cast<double>(task_.cols < block ? task_.cols : block);
     return sum >= power_of_two(math::octave_bias<T> - reference_slack<T>) * terms;
@@ -220,17 +221,17 @@ private:
 
   /// The last pass. Stored: from the terms in p. Stream: past the caches.
   template <bool Stored, bool Stream>
-  __attribute__((noinline)) void write() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write() const {
     const auto z = matrix(z_, task_.z);
     const auto p = matrix(p_, task_.p);
     // Streaming stores of whole rows of a strip: memory takes them better than visits.
     walk_strip<A, T, Stream ? 1 : walk_visit>(
-        0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+        0, task_.cols, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_STEP_LAMBDA {
           const auto terms = terms_of<decltype(extent)::padded>(visit.r);
           const auto normalise = normalisers_of<decltype(extent)::padded>(visit.r);
           auto z_i = z.template over<A, T>(visit);
           auto p_i = p.template over<A, T>(visit);
-          each([&]() XSOFTMAX_LAMBDA {
+          each([&]() XSOFTMAX_STEP_LAMBDA {
             if constexpr (!Stream) {
               p_i.template prefetch<true>();
             }
@@ -241,20 +242,20 @@ private:
               e = clamped_terms(terms, z_i.read(extent, -infinity<T>));
             }
             p_i.template store<Stream>(extent,
-                                       map([](const auto& n, V v) XSOFTMAX_LAMBDA { return n(v); }, normalise, e));
+                                       map([](const auto& n, V v) XSOFTMAX_STEP_LAMBDA { return n(v); }, normalise, e));
             p_i.next();
           });
         });
   }
 
   template <class Terms, std::size_t N>
-  static XSOFTMAX_INLINE pack<V, N> clamped_terms(const Terms& terms, const pack<V, N>& x) {
-    return map([](const Term& term, V v) XSOFTMAX_LAMBDA { return term.clamped(v); }, terms, x);
+  static XSOFTMAX_STEP pack<V, N> clamped_terms(const Terms& terms, const pack<V, N>& x) {
+    return map([](const Term& term, V v) XSOFTMAX_STEP_LAMBDA { return term.clamped(v); }, terms, x);
   }
 
   template <std::size_t Rows>
-  XSOFTMAX_INLINE auto normalisers_of(std::size_t r) const {
-    return make_pack<Rows / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP auto normalisers_of(std::size_t r) const {
+    return make_pack<Rows / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t first = r + decltype(b)::value * lanes<A, T>;
       return normaliser<A, T>(native<A>::load(reciprocal_high_ + first), native<A>::load(reciprocal_low_ + first));
     });
@@ -278,11 +279,11 @@ private:
 
 /// All rows, strip by strip. state_of_row(r): the state of a row for which no guess serves; run_row(r): the whole row.
 template <class A, class T, class State, class Row>
-XSOFTMAX_INLINE void softmax_columns(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
-                                     State&& state_of_row, Row&& run_row) {
+XSOFTMAX_STEP void softmax_columns(const softmax_task<T>& task, const math::reduction<A, T>& reduction,
+                                   State&& state_of_row, Row&& run_row) {
   for_each_strip<T>(
       task.rows,
-      [&](std::size_t first, std::size_t rows, auto z, auto p) XSOFTMAX_LAMBDA {
+      [&](std::size_t first, std::size_t rows, auto z, auto p) XSOFTMAX_STEP_LAMBDA {
         return softmax_strip<A, T, decltype(z), decltype(p)>(task, reduction, z, p, first, rows).run(state_of_row);
       },
       run_row, task.z, task.p);

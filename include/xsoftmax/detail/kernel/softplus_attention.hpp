@@ -101,7 +101,7 @@ protected:
       const std::size_t from = seen.first <= first ? 0 : seen.first - first;
       const key_bits bits =
           bits_between<A>(from, count) & options_.visible(this->rows_.head(r), this->rows_.query(r), first, count);
-      n += static_cast<std::size_t>(__builtin_popcountll(bits));
+      n += count_of<A>(bits);
     }
     return n;
   }

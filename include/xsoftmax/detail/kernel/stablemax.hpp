@@ -18,10 +18,10 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T>
 class unlifted_normaliser {
 public:
-  XSOFTMAX_INLINE explicit unlifted_normaliser(double_pair sum)
+  XSOFTMAX_STEP explicit unlifted_normaliser(double_pair sum)
       : normalise_(double_pair{sum.high * lift, sum.low * lift}) {}
 
-  XSOFTMAX_INLINE batch<A, T> operator()(batch<A, T> e) const { return normalise_.of_lowered(e); }
+  XSOFTMAX_STEP batch<A, T> operator()(batch<A, T> e) const { return normalise_.of_lowered(e); }
 
 private:
   static constexpr double lift = power_of_two(normaliser<A, T>::lift_octaves);
@@ -39,9 +39,9 @@ struct stablemax_state {
 
   /// f(step): from a batch of logits to probabilities.
   template <class A, class F>
-  XSOFTMAX_INLINE void with_step(F&& f) const {
+  XSOFTMAX_STEP void with_step(F&& f) const {
     if (is_filled) [[unlikely]] {
-      f([all = batch<A, T>(value)](batch<A, T>) XSOFTMAX_LAMBDA { return all; });
+      f([all = batch<A, T>(value)](batch<A, T>) XSOFTMAX_STEP_LAMBDA { return all; });
     } else {
       f([term = stablemax_term<A, T>(unit), normalise = normaliser<A, T>(sum)](batch<A, T> x)
             XSOFTMAX_LAMBDA { return normalise(term(x)); });
@@ -53,9 +53,9 @@ struct stablemax_state {
 template <class A, class T, class In, class Out>
 class stablemax_row {
 public:
-  XSOFTMAX_INLINE stablemax_row(const stablemax_task<T>& task, In z, Out p) : task_(task), z_(z), p_(p) {}
+  XSOFTMAX_STEP stablemax_row(const stablemax_task<T>& task, In z, Out p) : task_(task), z_(z), p_(p) {}
 
-  XSOFTMAX_INLINE void run(bool reload, bool stream) const {
+  XSOFTMAX_STEP void run(bool reload, bool stream) const {
     if constexpr (has_terms) {
       if (reload) {
         reload_row(stream);
@@ -65,14 +65,14 @@ public:
     finish(state(), stream);
   }
 
-  XSOFTMAX_INLINE stablemax_state<T> state() const {
+  XSOFTMAX_STEP stablemax_state<T> state() const {
     const double_pair sum = sum_row(Units::usual);
     return Units::serves(sum) ? stablemax_state<T>{sum, Units::usual} : unusual();
   }
 
   /// One step over a part of a row.
-  __attribute__((noinline)) void run(stablemax_step step, stablemax_summary& summary, const stablemax_summary* other,
-                                     bool stream) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void run(stablemax_step step, stablemax_summary& summary,
+                                                      const stablemax_summary* other, bool stream) const {
     exact_sum sum(summary.sum);
     I unused;
     switch (step) {
@@ -105,7 +105,7 @@ private:
   static constexpr bool has_terms = requires(Out p) { p.terms(); };
 
   /// The way that stores terms in p.
-  XSOFTMAX_INLINE void reload_row(bool stream) const {
+  XSOFTMAX_STEP void reload_row(bool stream) const {
     I farthest(0);
     const double_pair sum = sum_row<true>(Units::usual, farthest);
     if (!Units::serves(sum)) [[unlikely]] {
@@ -120,7 +120,7 @@ private:
 
   /// The sum, and the terms in p if they are stored.
   template <bool Store>
-  XSOFTMAX_INLINE double_pair sum_row(T unit, I& farthest) const {
+  XSOFTMAX_STEP double_pair sum_row(T unit, I& farthest) const {
     if (task_.cols <= block_size<T>) { // the accumulator would give the same pair
       return block<Store>(Term(unit), 0, task_.cols, farthest);
     }
@@ -128,19 +128,19 @@ private:
     return add_blocks<Store>(unit, sum, farthest) ? value(sum) : double_pair{not_a_number<double>, 0.0};
   }
 
-  XSOFTMAX_INLINE double_pair sum_row(T unit) const {
+  XSOFTMAX_STEP double_pair sum_row(T unit) const {
     I farthest;
     return sum_row<false>(unit, farthest);
   }
 
   /// Of a row without any, 0.
-  static XSOFTMAX_INLINE double_pair value(const exact_sum& sum) {
+  static XSOFTMAX_STEP double_pair value(const exact_sum& sum) {
     return sum.empty() ? double_pair{0.0, 0.0} : sum.value(0);
   }
 
   /// False if a block's sum is beyond what may be added.
   template <bool Store>
-  __attribute__((noinline)) bool add_blocks(T unit, exact_sum& sum, I& farthest) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool add_blocks(T unit, exact_sum& sum, I& farthest) const {
     const Term term(unit);
     for (std::size_t first = 0; first < task_.cols; first += block_size<T>) {
       const std::size_t last = task_.cols - first > block_size<T> ? first + block_size<T> : task_.cols;
@@ -155,13 +155,13 @@ private:
 
   /// With Store, 1 - z of the lowest z joins `farthest`, as bits.
   template <bool Store>
-  XSOFTMAX_INLINE double_pair block(const Term& term, std::size_t first, std::size_t last, I& farthest) const {
+  XSOFTMAX_STEP double_pair block(const Term& term, std::size_t first, std::size_t last, I& farthest) const {
     typename In::buffer room;
     const auto z = z_.template block<A>(first, last, room);
     if constexpr (Store) {
       I so_far = farthest;
       const double_pair sum =
-          add_terms<true, A, T, Neighbours>([&](V x) XSOFTMAX_LAMBDA { return term(x, so_far); }, z,
+          add_terms<true, A, T, Neighbours>([&](V x) XSOFTMAX_STEP_LAMBDA { return term(x, so_far); }, z,
                                             p_.terms().from(static_cast<std::ptrdiff_t>(first)), last - first);
       farthest = so_far;
       return sum;
@@ -171,17 +171,17 @@ private:
   }
 
   /// The last pass, the terms computed again.
-  __attribute__((noinline)) void finish(const stablemax_state<T>& state, bool stream) const {
-    state.template with_step<A>([&](const auto& step) XSOFTMAX_LAMBDA { write(step, z_, stream); });
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void finish(const stablemax_state<T>& state, bool stream) const {
+    state.template with_step<A>([&](const auto& step) XSOFTMAX_STEP_LAMBDA { write(step, z_, stream); });
   }
 
   template <class Step, class From>
-  XSOFTMAX_INLINE void write(const Step& step, From from, bool stream) const {
+  XSOFTMAX_STEP void write(const Step& step, From from, bool stream) const {
     write_row<A, T>(step, from, p_, task_.cols, stream);
   }
 
   /// Of a row that the usual unit does not serve. (Its terms may lie in p, but z is still there.)
-  __attribute__((noinline)) stablemax_state<T> unusual() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN stablemax_state<T> unusual() const {
     const T largest = maximum<A, T>(z_, 0, task_.cols);
     const T unit = Units::for_maximum(largest);
     const double_pair sum = largest == infinity<T> ? double_pair{not_a_number<double>, 0.0} : sum_row(unit);
@@ -204,30 +204,31 @@ inline constexpr std::size_t stablemax_reload_bytes = std::size_t{16} << 20;
 
 template <class A, class T>
 struct stablemax {
-  static void run(const stablemax_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const stablemax_task<T>& task) noexcept {
     if (task.cols == 0) {
       return;
     }
     if (has_plain_rows<T>(task.z, task.cols) && has_plain_rows<T>(task.p, task.cols)) {
-      rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return plain_row_of<T>(matrix, r); });
+      rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_STEP_LAMBDA { return plain_row_of<T>(matrix, r); });
     } else if (are_columns(task.rows, task.z, task.p)) {
       columns(task);
     } else {
-      rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_LAMBDA { return row_of<T>(matrix, r); });
+      rows(task, [](const auto& matrix, std::size_t r) XSOFTMAX_STEP_LAMBDA { return row_of<T>(matrix, r); });
     }
   }
 
 private:
-  static __attribute__((noinline)) void columns(const stablemax_task<T>& task) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const stablemax_task<T>& task) noexcept {
     for_each_strip<T>(
         task.rows,
         [&](std::size_t, std::size_t rows, auto z, auto p)
-            XSOFTMAX_LAMBDA { return stablemax_strip<A, T, decltype(z), decltype(p)>(task, z, p, rows).run(); },
-        [&](std::size_t r) XSOFTMAX_LAMBDA { row(task, row_of<T>(task.z, r), row_of<T>(task.p, r)); }, task.z, task.p);
+            XSOFTMAX_STEP_LAMBDA { return stablemax_strip<A, T, decltype(z), decltype(p)>(task, z, p, rows).run(); },
+        [&](std::size_t r) XSOFTMAX_STEP_LAMBDA { row(task, row_of<T>(task.z, r), row_of<T>(task.p, r)); }, task.z,
+        task.p);
   }
 
   template <class Access>
-  static __attribute__((noinline)) void rows(const stablemax_task<T>& task, Access access) noexcept {
+  static __attribute__((noinline)) XSOFTMAX_FLATTEN void rows(const stablemax_task<T>& task, Access access) noexcept {
     using groups = row_groups<A, T, stablemax_group_terms<A, T>>;
     bool is_grouped = std::is_same_v<decltype(access(task.z, 0)), plain_row<const T>> &&
                       task.cols <= groups::capacity && task.store != store_kind::streaming &&
@@ -244,7 +245,7 @@ private:
   }
 
   template <class In, class Out>
-  static XSOFTMAX_INLINE void row(const stablemax_task<T>& task, In z, Out p) noexcept {
+  static XSOFTMAX_STEP void row(const stablemax_task<T>& task, In z, Out p) noexcept {
     const stablemax_row<A, T, In, Out> passes(task, z, p);
     // Where the row is overwritten, z would be gone if the terms in its place turned out not to serve.
     const bool reload = task.cols * sizeof(T) <= stablemax_reload_bytes / 2 && task.z.data != task.p.data;

@@ -22,23 +22,23 @@ public:
   static constexpr bool takes_logits = true;
 
   using softmax_gradient<A, float>::softmax_gradient;
-  XSOFTMAX_INLINE stablemax_gradient(const softmax_gradient<A, float>& other) : softmax_gradient<A, float>(other) {}
+  XSOFTMAX_STEP stablemax_gradient(const softmax_gradient<A, float>& other) : softmax_gradient<A, float>(other) {}
 
-  XSOFTMAX_INLINE stablemax_gradient of_rows(const pack<D, 2>& dot, const pack<D, 2>& low) const {
+  XSOFTMAX_STEP stablemax_gradient of_rows(const pack<D, 2>& dot, const pack<D, 2>& low) const {
     return softmax_gradient<A, float>::of_rows(dot, low);
   }
 
-  XSOFTMAX_INLINE F operator()(F p, F dp, F z) const {
-    const F dz =
-        in_double<A>([](D y, D dy, D dot, D logit) XSOFTMAX_LAMBDA { return y * (dy - dot) / inverse_slope<A>(logit); },
-                     p, dp, this->dot_, widened<A>(z));
+  XSOFTMAX_STEP F operator()(F p, F dp, F z) const {
+    const F dz = in_double<A>([](D y, D dy, D dot, D logit)
+                                  XSOFTMAX_STEP_LAMBDA { return y * (dy - dot) / inverse_slope<A>(logit); },
+                              p, dp, this->dot_, widened<A>(z));
     return native<A>::zero_where_equal(p, F(0.0f), dz);
   }
 };
 
 template <class A, class T>
 struct stablemax_backward {
-  static void run(const stablemax_backward_task<T>& task) noexcept {
+  XSOFTMAX_FLATTEN static void run(const stablemax_backward_task<T>& task) noexcept {
     backward_rows<A, T, stablemax_gradient<A, T>>(task);
   }
 };

@@ -13,12 +13,12 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T, class In, class Out>
 class stablemax_strip {
 public:
-  XSOFTMAX_INLINE stablemax_strip(const stablemax_task<T>& task, In z, Out p, std::size_t rows)
+  XSOFTMAX_STEP stablemax_strip(const stablemax_task<T>& task, In z, Out p, std::size_t rows)
       : cols_(task.cols), z_(matrix_of<T>(z, task.z, task.rows, task.cols)),
         p_(matrix_of<T>(p, task.p, task.rows, task.cols)), rows_(rows) {}
 
   /// False, with nothing written, if the usual unit does not serve one of the rows.
-  __attribute__((noinline)) bool run() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool run() {
     const bool served = cols_ <= block_size<T> ? only_block() : blocks();
     if (served) {
       write();
@@ -33,7 +33,7 @@ private:
 
   // Out of line: the lanes of a strip take much of the stack that is needed.
 
-  __attribute__((noinline)) bool only_block() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool only_block() {
     column_sum<A, T> block;
     sum_block(block, 0, cols_);
     bool served = true;
@@ -43,7 +43,7 @@ private:
     return served;
   }
 
-  __attribute__((noinline)) bool blocks() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool blocks() {
     column_sum<A, T> block;
     exact_sum all[strip_rows<T>];
     for (std::size_t first = 0; first < cols_; first += block_size<T>) {
@@ -63,11 +63,12 @@ private:
     return served;
   }
 
-  __attribute__((noinline)) void sum_block(column_sum<A, T>& block, std::size_t first, std::size_t last) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(column_sum<A, T>& block, std::size_t first,
+                                                            std::size_t last) const {
     const Term term(Units::usual);
-    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_LAMBDA {
+    block.sum(first, last, rows_, [&](const strip_visit& visit, auto extent, auto&& add) XSOFTMAX_STEP_LAMBDA {
       auto z = z_.template over<A, T>(visit);
-      add([&]() XSOFTMAX_LAMBDA {
+      add([&]() XSOFTMAX_STEP_LAMBDA {
         const auto e = map(term, z.read(extent, -infinity<T>));
         if constexpr (sizeof(T) == sizeof(float)) {
           return widened<A>(e);
@@ -78,7 +79,7 @@ private:
     });
   }
 
-  XSOFTMAX_INLINE bool finish(std::size_t r, double_pair sum) {
+  XSOFTMAX_STEP bool finish(std::size_t r, double_pair sum) {
     if (!Units::serves(sum)) {
       return false;
     }
@@ -88,16 +89,16 @@ private:
     return true;
   }
 
-  __attribute__((noinline)) void write() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write() const {
     const Term term(Units::usual);
-    walk_strip<A, T>(0, cols_, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_LAMBDA {
+    walk_strip<A, T>(0, cols_, rows_, [&](const strip_visit& visit, auto extent, auto&& each) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t padded = decltype(extent)::padded;
       const auto high = known<A, padded>(high_, visit.r);
       const auto low = known<A, padded>(low_, visit.r);
       auto z = z_.template over<A, T>(visit);
       auto p = p_.template over<A, T>(visit);
-      each([&]() XSOFTMAX_LAMBDA {
-        p.write(extent, map([&](V x, V h, V l) XSOFTMAX_LAMBDA { return normaliser<A, T>(h, l)(term(x)); },
+      each([&]() XSOFTMAX_STEP_LAMBDA {
+        p.write(extent, map([&](V x, V h, V l) XSOFTMAX_STEP_LAMBDA { return normaliser<A, T>(h, l)(term(x)); },
                             z.read(extent, -infinity<T>), high, low));
       });
     });

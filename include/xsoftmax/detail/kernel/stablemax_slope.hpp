@@ -9,7 +9,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// 1 + |z|, as a product of which one factor is 1.
 template <class A, class V>
-XSOFTMAX_INLINE V inverse_slope(V z) {
+XSOFTMAX_STEP V inverse_slope(V z) {
   return stablemax_above<A>(z) * stablemax_below<A>(z);
 }
 
@@ -19,14 +19,14 @@ class divided_by_inverse_slope {
 public:
   using D = batch<A, double>;
 
-  XSOFTMAX_INLINE divided_by_inverse_slope(const Step& step, double masked) : step_(step), masked_(masked) {}
+  XSOFTMAX_STEP divided_by_inverse_slope(const Step& step, double masked) : step_(step), masked_(masked) {}
 
   /// The same for other rows, a lane each.
-  XSOFTMAX_INLINE divided_by_inverse_slope of_rows(const pack<D, 1>& high, const pack<D, 1>& low) const {
+  XSOFTMAX_STEP divided_by_inverse_slope of_rows(const pack<D, 1>& high, const pack<D, 1>& low) const {
     return {step_.of_rows(high, low), masked_};
   }
 
-  XSOFTMAX_INLINE D operator()(D y, D dy, D z) const {
+  XSOFTMAX_STEP D operator()(D y, D dy, D z) const {
     return native<A>::zero_where_equal(y, D(masked_), step_(y, dy) / inverse_slope<A>(z));
   }
 
@@ -44,15 +44,15 @@ public:
   static constexpr double masked = Formula::masked;
 
   template <std::size_t N>
-  static XSOFTMAX_INLINE auto terms(const pack<D, N>& y, const pack<D, N>& dy) {
+  static XSOFTMAX_STEP auto terms(const pack<D, N>& y, const pack<D, N>& dy) {
     return Formula::terms(y, dy);
   }
 
-  static XSOFTMAX_INLINE double_pair term(double y, double dy) { return Formula::term(y, dy); }
+  static XSOFTMAX_STEP double_pair term(double y, double dy) { return Formula::term(y, dy); }
 
-  static XSOFTMAX_INLINE bool serves(double_pair sum) { return Formula::serves(sum); }
+  static XSOFTMAX_STEP bool serves(double_pair sum) { return Formula::serves(sum); }
 
-  XSOFTMAX_INLINE stablemax_formula(double_pair sum, double temperature)
+  XSOFTMAX_STEP stablemax_formula(double_pair sum, double temperature)
       : divided_by_inverse_slope<A, Formula>(Formula(sum, temperature), masked) {}
 };
 

@@ -11,14 +11,14 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// 1 + max(x, 0)
 template <class A, class V>
-XSOFTMAX_INLINE V stablemax_above(V x) {
+XSOFTMAX_STEP V stablemax_above(V x) {
   using T = typename V::value_type;
   return native<A>::max_keeping_nan(x, V(T{0})) + V(T{1});
 }
 
 /// 1 - min(x, 0)
 template <class A, class V>
-XSOFTMAX_INLINE V stablemax_below(V x) {
+XSOFTMAX_STEP V stablemax_below(V x) {
   using T = typename V::value_type;
   return V(T{1}) - native<A>::min_keeping_nan(x, V(T{0}));
 }
@@ -30,20 +30,20 @@ class stablemax_term {
 public:
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE explicit stablemax_term(T unit) : unit_(unit) {}
+  XSOFTMAX_STEP explicit stablemax_term(T unit) : unit_(unit) {}
 
-  XSOFTMAX_INLINE V operator()(V x) const { return native<A>::divide(above(x), stablemax_below<A>(x)); }
+  XSOFTMAX_STEP V operator()(V x) const { return native<A>::divide(above(x), stablemax_below<A>(x)); }
 
   /// The same, and the largest denominator so far, as bits: integers, since the pipes of floating point are the busier
   /// ones.
-  XSOFTMAX_INLINE V operator()(V x, batch<A, bits_t<T>>& largest) const {
+  XSOFTMAX_STEP V operator()(V x, batch<A, bits_t<T>>& largest) const {
     const V denominator = stablemax_below<A>(x);
     largest = native<A>::max(native<A>::bits(denominator), largest);
     return native<A>::divide(above(x), denominator);
   }
 
 private:
-  XSOFTMAX_INLINE V above(V x) const {
+  XSOFTMAX_STEP V above(V x) const {
     return native<A>::multiply_add(native<A>::max_keeping_nan(x, V(T{0})), unit_, unit_); // an exact product
   }
 
@@ -89,7 +89,7 @@ struct stablemax_group_terms {
   static constexpr bool sizes_apart = true;
 
   template <bool>
-  XSOFTMAX_INLINE auto step() const {
+  XSOFTMAX_STEP auto step() const {
     return stablemax_term<A, T>(stablemax_units<T>::usual);
   }
 

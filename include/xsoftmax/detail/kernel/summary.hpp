@@ -26,7 +26,7 @@ struct scaled_exponential {
 };
 
 template <class A>
-XSOFTMAX_INLINE scaled_exponential exponential(const wide_reduction& wide, double x) {
+XSOFTMAX_STEP scaled_exponential exponential(const wide_reduction& wide, double x) {
   using D = batch<A, double>;
   constexpr std::int64_t limit = std::int64_t{1} << 61;
   const wide_reduced r = wide.template operator()<0>(x);
@@ -54,19 +54,19 @@ enum class wanted : unsigned char {
 template <class A, class T>
 class summary {
 public:
-  XSOFTMAX_INLINE summary(const log_sum_exp_summary& stored, double temperature)
+  XSOFTMAX_STEP summary(const log_sum_exp_summary& stored, double temperature)
       : summary(stored, temperature, wide_reduction(temperature)) {}
 
   /// Of another row, of the same temperature.
-  XSOFTMAX_INLINE summary of(const log_sum_exp_summary& stored) const { return {stored, temperature_, wide_}; }
+  XSOFTMAX_STEP summary of(const log_sum_exp_summary& stored) const { return {stored, temperature_, wide_}; }
 
-  XSOFTMAX_INLINE log_sum_exp_summary stored() const {
+  XSOFTMAX_STEP log_sum_exp_summary stored() const {
     return {maximum_, count_, others_.stored(), all_.stored(), nan_, plus_infinity_};
   }
 
   /// The elements of a row. Without `others` their number and sum are not to be used, but for rows of ties only.
   template <wanted What, class Row>
-  __attribute__((noinline)) void push(const math::reduction<A, T>& reduction, Row z, std::size_t n) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void push(const math::reduction<A, T>& reduction, Row z, std::size_t n) {
     for (std::size_t first = 0; first < n; first += block_size<T>) {
       const std::size_t last = n - first > block_size<T> ? first + block_size<T> : n;
       typename Row::buffer room;
@@ -74,7 +74,7 @@ public:
     }
   }
 
-  __attribute__((noinline)) void merge(const log_sum_exp_summary& other) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void merge(const log_sum_exp_summary& other) {
     nan_ = nan_ || other.nan;
     plus_infinity_ = plus_infinity_ || other.plus_infinity;
     exact_sum all(other.all);
@@ -85,7 +85,7 @@ public:
   }
 
   /// A block of maximum m, its sum relative to 2^(octave - bias).
-  XSOFTMAX_INLINE void include(T m, const others_block& block, std::int64_t octave) {
+  XSOFTMAX_STEP void include(T m, const others_block& block, std::int64_t octave) {
     exact_sum others;
     if (add_to(others, block, octave)) {
       include(static_cast<double>(m), block.count, others);
@@ -93,7 +93,7 @@ public:
   }
 
   /// `count` elements equal to m, and the sum of others that are smaller.
-  __attribute__((noinline)) void include(double m, std::uint64_t count, exact_sum others) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void include(double m, std::uint64_t count, exact_sum others) {
     others.make_room();
     others_.make_room();
     others_.merge(others);
@@ -108,7 +108,7 @@ public:
     }
   }
 
-  __attribute__((noinline)) T value() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN T value() const {
     if (nan_) {
       return not_a_number<T>;
     }
@@ -130,12 +130,12 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE summary(const log_sum_exp_summary& stored, double temperature, const wide_reduction& wide)
+  XSOFTMAX_STEP summary(const log_sum_exp_summary& stored, double temperature, const wide_reduction& wide)
       : temperature_(temperature), maximum_(stored.maximum), count_(stored.count), others_(stored.others),
         all_(stored.all), nan_(stored.nan), plus_infinity_(stored.plus_infinity), wide_(wide) {}
 
   /// False if there was a NaN.
-  XSOFTMAX_INLINE bool add_to(exact_sum& others, const others_block& block, std::int64_t octave) {
+  XSOFTMAX_STEP bool add_to(exact_sum& others, const others_block& block, std::int64_t octave) {
     if (!(block.sum.high - block.sum.high == 0)) {
       nan_ = true;
       return false;
@@ -145,8 +145,8 @@ private:
   }
 
   template <wanted What>
-  __attribute__((noinline)) void push_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
-                                            std::size_t n) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void push_block(const math::reduction<A, T>& reduction,
+                                                             contiguous_row<const T> z, std::size_t n) {
     const T m = maximum<A, T>(z, n);
     if (!(m - m == 0)) [[unlikely]] {
       plus_infinity_ = plus_infinity_ || m > 0;
@@ -159,8 +159,8 @@ private:
     if (is_regular<true>(reduction, m, octave)) [[likely]] {
       if constexpr (What != wanted::terms) {
         const math::precise_exp<A, T> exact_term(reduction, octave);
-        const others_block block =
-            sum_others<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
+        const others_block block = sum_others<A, T>(
+            [&](batch<A, T> x) XSOFTMAX_STEP_LAMBDA { return exact_term(x, batch<A, T>(T{})); }, z, n, m);
         if (!add_to(others, block, octave)) {
           return;
         }
@@ -178,8 +178,9 @@ private:
 
   /// Logits, or a temperature, beyond the range of the floating-point reduction: element by element.
   template <wanted What>
-  XSOFTMAX_NOINLINE void push_irregular_block(const math::reduction<A, T>& reduction, contiguous_row<const T> z,
-                                              std::size_t n, T m, exact_sum& others, std::uint64_t& count) {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void push_irregular_block(const math::reduction<A, T>& reduction,
+                                                               contiguous_row<const T> z, std::size_t n, T m,
+                                                               exact_sum& others, std::uint64_t& count) {
     for (std::size_t i = 0; i < n; ++i) {
       const T x = *z.at(i);
       nan_ = nan_ || x != x;
@@ -204,7 +205,7 @@ private:
 
   /// What softmax adds for this block.
   template <class Term>
-  XSOFTMAX_INLINE void add_to_all(const Term& term, std::int64_t octave, contiguous_row<const T> z, std::size_t n) {
+  XSOFTMAX_STEP void add_to_all(const Term& term, std::int64_t octave, contiguous_row<const T> z, std::size_t n) {
     const double_pair sum = sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum;
     if (!(sum.high - sum.high == 0)) {
       nan_ = true;
@@ -215,7 +216,7 @@ private:
   }
 
   /// count E(m) joins R.
-  XSOFTMAX_INLINE void add_to_others(double m, std::uint64_t count) {
+  XSOFTMAX_STEP void add_to_others(double m, std::uint64_t count) {
     if (count == 0) {
       return;
     }
@@ -232,7 +233,7 @@ private:
   }
 
   /// R / E(M)
-  XSOFTMAX_INLINE double_pair others_ratio() const {
+  XSOFTMAX_STEP double_pair others_ratio() const {
     const scaled_exponential e = exponential<A>(wide_, maximum_);
     if (others_.empty() || !e.exists) {
       return {0.0, 0.0};
@@ -248,7 +249,7 @@ private:
   }
 
   /// value, which was rounded already and has lost something of the sign of `lost`, in T as if it were rounded once.
-  static XSOFTMAX_INLINE T rounded_once(double value, double lost) {
+  static XSOFTMAX_STEP T rounded_once(double value, double lost) {
     if constexpr (sizeof(T) == 4) {
       // The last digit made odd where something is missing: the second rounding then sees on which side of a tie of
       // float the value lies.

@@ -15,10 +15,10 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// How many of n elements, at most a block, are -inf.
 template <class A, class T>
-XSOFTMAX_INLINE std::uint64_t count_masked(contiguous_row<const T> z, std::size_t n) {
+XSOFTMAX_STEP std::uint64_t count_masked(contiguous_row<const T> z, std::size_t n) {
   using I = batch<A, bits_t<T>>;
   I count(0);
-  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     count = native<A>::count_equal(load_chunk<A, T>(z, i, extent, T{}).v[0], batch<A, T>(-infinity<T>), count);
   });
   return add_counts<A, bits_t<T>>(count);
@@ -29,15 +29,15 @@ template <class A, class T>
 class target_distribution {
 public:
   /// `classes` are C; y is the index, where the task has no distributions.
-  XSOFTMAX_INLINE target_distribution(const cross_entropy_task<T>& task, std::size_t r, std::uint64_t classes,
-                                      std::uint64_t y)
+  XSOFTMAX_STEP target_distribution(const cross_entropy_task<T>& task, std::size_t r, std::uint64_t classes,
+                                    std::uint64_t y)
       : given_(row_of<T>(task.distributions, r)), weights_(task.weights), y_(y), indexed_(!task.has_distributions),
         keep_(static_cast<T>(1.0 - task.smoothing)), smoothed_(task.smoothing != 0),
         share_(classes == 0 ? T{} : static_cast<T>(task.smoothing / static_cast<double>(classes))) {}
 
   /// [first, last), at most a block, whose logits are x.
-  __attribute__((noinline)) contiguous_row<const T> block(contiguous_row<const T> x, std::size_t first,
-                                                          std::size_t last, block_buffer<T>& room) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN contiguous_row<const T>
+  block(contiguous_row<const T> x, std::size_t first, std::size_t last, block_buffer<T>& room) const {
     const std::size_t n = last - first;
     const contiguous_row<T> q{room.element};
     contiguous_row<const T> t{room.element};
@@ -50,10 +50,10 @@ public:
       t = {given_.template block<A>(first, last, room).data};
     }
     if (smoothed_) {
-      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+      for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
         store_chunk<A, false, T>(q, i, extent,
                                  map(
-                                     [&](V given, V logit) XSOFTMAX_LAMBDA {
+                                     [&](V given, V logit) XSOFTMAX_STEP_LAMBDA {
                                        const V share = N::zero_where_equal(logit, V(-infinity<T>), V(share_));
                                        return N::multiply_add(given, V(keep_), share);
                                      },
@@ -93,11 +93,11 @@ struct weight_terms {
   static constexpr T masked = 0;
 
   template <std::size_t Size>
-  static XSOFTMAX_INLINE auto terms(const pack<batch<A, T>, Size>& q, const pack<batch<A, T>, Size>&) {
+  static XSOFTMAX_STEP auto terms(const pack<batch<A, T>, Size>& q, const pack<batch<A, T>, Size>&) {
     return in_doubles<A>(q);
   }
 
-  static XSOFTMAX_INLINE double_pair term(T q, T) { return {static_cast<double>(q), 0.0}; }
+  static XSOFTMAX_STEP double_pair term(T q, T) { return {static_cast<double>(q), 0.0}; }
 };
 
 /// The sums over a row, and with them its loss and its gradient.
@@ -106,18 +106,19 @@ class distribution_loss {
 public:
   /// A dominating element has the value `top`, and the others the probability `below` together; infinite: there is
   /// none.
-  XSOFTMAX_INLINE distribution_loss(T top, double below) : top_(top), below_(below) {}
+  XSOFTMAX_STEP distribution_loss(T top, double below) : top_(top), below_(below) {}
 
   /// Elements [first, first + n), at most a block: logits, targets and logarithms. `room` is where q may lie.
-  __attribute__((noinline)) void add(contiguous_row<const T> x, contiguous_row<const T> q, contiguous_row<const T> logs,
-                                     std::size_t first, std::size_t n, block_buffer<T>& room) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void add(contiguous_row<const T> x, contiguous_row<const T> q,
+                                                      contiguous_row<const T> logs, std::size_t first, std::size_t n,
+                                                      block_buffer<T>& room) {
     add_block<A, T, loss_terms<A, T>>(minus_loss_, q, logs, n);
     if (dominated() && at_ == npos) {
       for (std::size_t i = 0; i < n; ++i) {
         if (*x.at(i) == top_) {
           at_ = first + i;
           q_top_ = *q.at(i);
-          transform<A, T>([](batch<A, T> v) XSOFTMAX_LAMBDA { return v; }, q, contiguous_row<T>{room.element}, n);
+          transform<A, T>([](batch<A, T> v) XSOFTMAX_STEP_LAMBDA { return v; }, q, contiguous_row<T>{room.element}, n);
           room.element[i] = T{};
           q = {room.element};
           break;
@@ -128,7 +129,7 @@ public:
   }
 
   /// After all blocks.
-  XSOFTMAX_INLINE void settle() {
+  XSOFTMAX_STEP void settle() {
     const double rest = rest_.value().high;
     whole_ = dominated() ? rest + static_cast<double>(q_top_) : rest;
     using D = batch<A, double>;
@@ -140,26 +141,27 @@ public:
   }
 
   /// Everything is NaN.
-  XSOFTMAX_INLINE void invalidate() {
+  XSOFTMAX_STEP void invalidate() {
     whole_ = not_a_number<double>;
     top_gradient_ = not_a_number<T>;
     loss_ = not_a_number<double>;
   }
 
-  XSOFTMAX_INLINE double loss() const { return loss_; }
+  XSOFTMAX_STEP double loss() const { return loss_; }
 
   /// p becomes W p - q, for the elements [first, first + n).
-  __attribute__((noinline)) void gradient(T* p, contiguous_row<const T> q, std::size_t first, std::size_t n) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void gradient(T* p, contiguous_row<const T> q, std::size_t first,
+                                                           std::size_t n) const {
     using D = batch<A, double>;
     using V = batch<A, T>;
     const D whole(whole_);
-    const auto difference = [&](D probability, D target) XSOFTMAX_LAMBDA {
+    const auto difference = [&](D probability, D target) XSOFTMAX_STEP_LAMBDA {
       return native<A>::multiply_add(probability, whole, negated(target));
     };
-    for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
       store_chunk<A, false, T>(contiguous_row<T>{p}, i, extent,
                                map(
-                                   [&](V probability, V target) XSOFTMAX_LAMBDA {
+                                   [&](V probability, V target) XSOFTMAX_STEP_LAMBDA {
                                      if constexpr (sizeof(T) == 4) {
                                        return in_double<A>(difference, probability, target);
                                      } else {
@@ -175,7 +177,7 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE bool dominated() const { return below_ < 1.0; }
+  XSOFTMAX_STEP bool dominated() const { return below_ < 1.0; }
 
   T top_;
   double below_;

@@ -77,7 +77,7 @@ public:
   truncation(const sample_truncated_task<T>& task, std::size_t row, T maximum)
       : task_(task), z_(row_of<T>(task.z, row)), maximum_(maximum) {}
 
-  __attribute__((noinline)) cut<T> run() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN cut<T> run() {
     if (task_.top_k != 0 && task_.top_k < task_.cols) {
       cut_by_rank();
     }
@@ -97,7 +97,7 @@ private:
 
   /// body(x, first, last) for the blocks of the row; what the cut so far does not keep is -inf.
   template <class Body>
-  XSOFTMAX_INLINE void for_each_kept_block(Body&& body) {
+  XSOFTMAX_STEP void for_each_kept_block(Body&& body) {
     cut<T> keep = cut_;
     block_buffer<T> buffer;
     for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) {
@@ -115,7 +115,7 @@ private:
   }
 
   /// The `count` largest elements of the row, in their order; returns how many there are.
-  __attribute__((noinline)) std::size_t take_largest(std::size_t count) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN std::size_t take_largest(std::size_t count) {
     largest_elements<A, T> largest(largest_, count);
     for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) {
       block_buffer<T> room_of_z;
@@ -127,7 +127,7 @@ private:
   }
 
   /// Keeps the first `count` of the elements taken.
-  XSOFTMAX_INLINE void keep_first(std::size_t count) {
+  XSOFTMAX_STEP void keep_first(std::size_t count) {
     const T threshold = largest_[count - 1].value;
     std::size_t ties = 0;
     for (std::size_t i = count; i != 0 && largest_[i - 1].value == threshold; --i) {
@@ -137,7 +137,7 @@ private:
   }
 
   /// Top-k.
-  __attribute__((noinline)) void cut_by_rank() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void cut_by_rank() {
     const std::size_t k = task_.top_k;
     if (k <= room) {
       if (take_largest(k) == k) {
@@ -153,7 +153,7 @@ private:
   }
 
   /// Top-p, over what top-k has left.
-  __attribute__((noinline)) void cut_by_mass() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void cut_by_mass() {
     const double wanted = task_.top_p;
     T probability[room];
     if (task_.top_k != 0 && task_.top_k < task_.cols && task_.top_k <= room) {
@@ -189,7 +189,7 @@ private:
 
   /// Keeps the fewest first elements whose weights reach `wanted`, if all together do. weigh(x, n, weights).
   template <class Weigh>
-  __attribute__((noinline)) void cut_by_weight(double wanted, Weigh&& weigh) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void cut_by_weight(double wanted, Weigh&& weigh) {
     double above = 0; // of the elements above the range
     T most = maximum_;
     T least = lowest;
@@ -198,7 +198,7 @@ private:
       if (first_pass) {
         // Of equal width, down to where logits weigh nothing; what lies below is in the last.
         const double scale = static_cast<double>(bin_count - 1) / (64 * task_.temperature);
-        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_LAMBDA {
+        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_STEP_LAMBDA {
           const double place = (static_cast<double>(most) - static_cast<double>(value)) * scale;
           return place < bin_count - 1 ? static_cast<std::size_t>(place) : bin_count - 1;
         });
@@ -206,8 +206,9 @@ private:
         // Of as many numbers each: then one at least is divided.
         const auto top = ordered<T>::of(most);
         const auto width = (top - ordered<T>::of(least)) / bin_count + 1;
-        fill(bins, least, most, weigh,
-             [&](T value) XSOFTMAX_LAMBDA { return static_cast<std::size_t>((top - ordered<T>::of(value)) / width); });
+        fill(bins, least, most, weigh, [&](T value) XSOFTMAX_STEP_LAMBDA {
+          return static_cast<std::size_t>((top - ordered<T>::of(value)) / width);
+        });
       }
       std::size_t b = 0;
       while (b < bin_count && !(above + bins[b].weight >= wanted)) {
@@ -236,7 +237,7 @@ private:
 
   /// Weighs the elements from `least` to `most`, which place() puts into bins, the largest first.
   template <class Weigh, class Place>
-  XSOFTMAX_INLINE void fill(bin (&bins)[bin_count], T least, T most, Weigh&& weigh, Place&& place) {
+  XSOFTMAX_STEP void fill(bin (&bins)[bin_count], T least, T most, Weigh&& weigh, Place&& place) {
     for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
       block_buffer<T> weight;
       weigh(x, last - first, weight.element);
@@ -256,7 +257,7 @@ private:
 
   /// Elements above the threshold weigh `above`; of those equal to it as many as are needed.
   template <class Weigh>
-  XSOFTMAX_INLINE void keep_ties(T threshold, double above, double wanted, Weigh&& weigh) {
+  XSOFTMAX_STEP void keep_ties(T threshold, double above, double wanted, Weigh&& weigh) {
     T weight;
     weigh(&threshold, 1, &weight);
     std::size_t ties = 0;
@@ -269,7 +270,7 @@ private:
 
   /// The same for a bin of few elements.
   template <class Weigh>
-  XSOFTMAX_INLINE void keep_within(const bin& chosen, double above, double wanted, Weigh&& weigh) {
+  XSOFTMAX_STEP void keep_within(const bin& chosen, double above, double wanted, Weigh&& weigh) {
     largest_elements<A, T> largest(largest_, chosen.count);
     for_each_kept_block([&](const T* x, std::size_t first, std::size_t last) {
       block_buffer<T> within;
@@ -295,12 +296,12 @@ private:
   }
 
   /// Softmax of n elements, of a row where its summary is given.
-  XSOFTMAX_INLINE void softmax_of(const T* x, std::size_t n, const log_sum_exp_summary* whole, T* p) const {
+  XSOFTMAX_STEP void softmax_of(const T* x, std::size_t n, const log_sum_exp_summary* whole, T* p) const {
     softmax<A, T>::run(softmax_of_row<T>(source_at(x), destination_at(p), n, task_.temperature, whole));
   }
 
   /// Of the elements taken.
-  XSOFTMAX_INLINE void probabilities(std::size_t count, const log_sum_exp_summary* whole, T* p) const {
+  XSOFTMAX_STEP void probabilities(std::size_t count, const log_sum_exp_summary* whole, T* p) const {
     T x[room];
     for (std::size_t i = 0; i < count; ++i) {
       x[i] = largest_[i].value;
@@ -309,7 +310,7 @@ private:
   }
 
   /// Keeps the fewest of the elements taken whose probabilities reach top_p, if they do.
-  XSOFTMAX_INLINE bool keep_mass(std::size_t count, const T* p) {
+  XSOFTMAX_STEP bool keep_mass(std::size_t count, const T* p) {
     double mass = 0;
     for (std::size_t i = 0; i < count; ++i) {
       mass += static_cast<double>(p[i]);
@@ -322,7 +323,7 @@ private:
   }
 
   /// Min-p: exp((z - max) / T) >= min_p.
-  __attribute__((noinline)) void cut_by_share() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void cut_by_share() {
     using D = batch<A, double>;
     // In halves where the temperature allows it: no difference overflows.
     const double unit = task_.temperature >= 1 ? 0.5 : 1.0;

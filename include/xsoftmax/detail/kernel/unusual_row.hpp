@@ -20,11 +20,11 @@ class unusual_row {
 public:
   using Wide = math::wide_extended_exp<A, T>;
 
-  XSOFTMAX_INLINE unusual_row(const softmax_task<T>& task, any_row<T, const void> z, any_row<T, void> p)
+  XSOFTMAX_STEP unusual_row(const softmax_task<T>& task, any_row<T, const void> z, any_row<T, void> p)
       : task_(task), z_(z), p_(p) {}
 
   /// By the maximum (NaN passed over) of a row that is not regular.
-  XSOFTMAX_NOINLINE row_state<T> classify(T largest, const math::reduction<A, T>& reduction) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN row_state<T> classify(T largest, const math::reduction<A, T>& reduction) const {
     if (largest == infinity<T>) {
       return filled_row(not_a_number<T>);
     }
@@ -38,7 +38,7 @@ public:
     const wide_reduction integers(task_.temperature);
     const Wide term(reduction, integers, state.reference);
     row_sum<A, T> sum;
-    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
+    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_STEP_LAMBDA {
       sum.add(sum_terms<false, A, T>(term, z, contiguous_row<T>{nullptr}, n).sum, state.reference);
     });
     complete(state, sum, task_.sink, task_.temperature);
@@ -46,7 +46,7 @@ public:
   }
 
   /// The same of a row of which everything is known that a summary holds, and which is finite.
-  XSOFTMAX_NOINLINE row_state<T> classify(const log_sum_exp_summary& whole) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN row_state<T> classify(const log_sum_exp_summary& whole) const {
     const T largest = static_cast<T>(whole.maximum);
     if (has_only_ties(largest)) {
       return ties(largest, whole.count);
@@ -58,7 +58,8 @@ public:
   }
 
   /// The last pass.
-  XSOFTMAX_NOINLINE void finish(const row_state<T>& state, const math::reduction<A, T>& reduction) const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void finish(const row_state<T>& state,
+                                                 const math::reduction<A, T>& reduction) const {
     if (state.kind == row_kind::filled) {
       fill(state.value);
     } else if (state.kind == row_kind::ties) {
@@ -67,12 +68,13 @@ public:
       const wide_reduction wide(task_.temperature);
       const Wide term(reduction, wide, state.reference);
       const normaliser<A, T> normalise(state.sum);
-      write_row<A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return normalise(term(x)); }, z_, p_, task_.cols, false);
+      write_row<A, T>([&](batch<A, T> x) XSOFTMAX_STEP_LAMBDA { return normalise(term(x)); }, z_, p_, task_.cols,
+                      false);
     }
   }
 
   /// T = 0, the limit of small temperatures: all weight on the first maximum, or on the sink if that is above it.
-  XSOFTMAX_NOINLINE void one_hot() const {
+  XSOFTMAX_NOINLINE XSOFTMAX_FLATTEN void one_hot() const {
     const T largest = maximum<A, T>(z_, 0, task_.cols);
     if (largest == infinity<T> || contains_nan()) {
       fill(not_a_number<T>);
@@ -83,7 +85,7 @@ public:
       return;
     }
     bool found = task_.sink > static_cast<double>(largest);
-    rewrite([&](T x) XSOFTMAX_LAMBDA {
+    rewrite([&](T x) XSOFTMAX_STEP_LAMBDA {
       const bool first = !found && x == largest;
       found = found || first;
       return first ? T{1} : T{};
@@ -93,8 +95,8 @@ public:
 private:
   /// body(elements, count) for each block.
   template <class Body>
-  XSOFTMAX_INLINE void for_each_block(Body&& body) const {
-    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void for_each_block(Body&& body) const {
+    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
       block_buffer<T> room;
       body(z_.template block<A>(first, last, room), last - first);
     });
@@ -102,8 +104,8 @@ private:
 
   /// p_i = value(z_i), one by one in order.
   template <class Value>
-  XSOFTMAX_INLINE void rewrite(Value&& value) const {
-    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void rewrite(Value&& value) const {
+    for_each_piece<T>(z_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
       block_buffer<T> z_room;
       block_buffer<T> p_room;
       const contiguous_row<const T> z = z_.template block<A>(first, last, z_room);
@@ -115,32 +117,32 @@ private:
     });
   }
 
-  XSOFTMAX_INLINE void fill(T value) const {
-    for_each_piece<T>(p_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void fill(T value) const {
+    for_each_piece<T>(p_, 0, task_.cols, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
       block_buffer<T> room;
       kernel::fill<A, T>(p_.target(first, room), last - first, value);
       p_.template commit<A>(first, last, room);
     });
   }
 
-  XSOFTMAX_INLINE bool contains_nan() const {
+  XSOFTMAX_STEP bool contains_nan() const {
     bool found = false;
     for_each_block([&](contiguous_row<const T> z, std::size_t n)
-                       XSOFTMAX_LAMBDA { found = found || kernel::contains_nan<A, T>(z, n); });
+                       XSOFTMAX_STEP_LAMBDA { found = found || kernel::contains_nan<A, T>(z, n); });
     return found;
   }
 
   /// What a row without a number above -inf gives.
-  XSOFTMAX_INLINE T masked() const { return contains_nan() ? not_a_number<T> : masked_value<T>(task_); }
+  XSOFTMAX_STEP T masked() const { return contains_nan() ? not_a_number<T> : masked_value<T>(task_); }
 
   /// Neighbouring floats are at least 2^-24 of their size apart, doubles 2^-53: from here on by more than 104 and 699.
-  XSOFTMAX_INLINE bool has_only_ties(T largest) const {
+  XSOFTMAX_STEP bool has_only_ties(T largest) const {
     const double scaled = static_cast<double>(largest) / task_.temperature;
     constexpr double apart = sizeof(T) == 4 ? 0x1p31 : 6.3e18;
     return scaled >= apart || scaled <= -apart;
   }
 
-  XSOFTMAX_INLINE row_state<T> wide(T largest) const {
+  XSOFTMAX_STEP row_state<T> wide(T largest) const {
     constexpr int step_bits = math::exp_format<T>::step_bits;
     row_state<T> state;
     state.kind = row_kind::wide;
@@ -149,9 +151,9 @@ private:
     return state;
   }
 
-  XSOFTMAX_INLINE std::uint64_t count(T value) const {
+  XSOFTMAX_STEP std::uint64_t count(T value) const {
     std::uint64_t found = 0;
-    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_LAMBDA {
+    for_each_block([&](contiguous_row<const T> z, std::size_t n) XSOFTMAX_STEP_LAMBDA {
       for (std::size_t i = 0; i < n; ++i) {
         found += *z.at(i) == value ? 1u : 0u;
       }
@@ -160,7 +162,7 @@ private:
   }
 
   /// Only the elements equal to the maximum count in the sum, 1 each, and the sink with exp((sink - maximum) / T).
-  XSOFTMAX_INLINE row_state<T> ties(T largest, std::uint64_t elements) const {
+  XSOFTMAX_STEP row_state<T> ties(T largest, std::uint64_t elements) const {
     row_state<T> state;
     state.kind = row_kind::ties;
     state.value = largest;
@@ -171,8 +173,8 @@ private:
     return state;
   }
 
-  XSOFTMAX_INLINE void share_among_ties(const row_state<T>& state) const {
-    rewrite([&](T x) XSOFTMAX_LAMBDA {
+  XSOFTMAX_STEP void share_among_ties(const row_state<T>& state) const {
+    rewrite([&](T x) XSOFTMAX_STEP_LAMBDA {
       if (x == state.value) {
         return static_cast<T>(1.0 / state.sum.high);
       }
@@ -187,7 +189,7 @@ private:
 
   /// exp((x - largest) / T), where the difference is exact or the quotient beyond the range of double. The quotient's
   /// rounding error is made good to first order.
-  XSOFTMAX_INLINE double exp_of_gap(double x, double largest) const {
+  XSOFTMAX_STEP double exp_of_gap(double x, double largest) const {
     using N = native<A>;
     using D = batch<A, double>;
     const double gap = x - largest;

@@ -21,6 +21,7 @@
 
 #if XSOFTMAX_UNIT_KIND(XSOFTMAX_TARGET_ARCH) == 2
 
+#include <xsoftmax/detail/attention_backward_task.hpp>
 #include <xsoftmax/detail/attention_task.hpp>
 #include <xsoftmax/detail/backward_task.hpp>
 #include <xsoftmax/detail/convergence_task.hpp>

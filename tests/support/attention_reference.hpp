@@ -500,7 +500,9 @@ std::string text_of(const attention_problem<T>& p) {
   }
   say(p.mask.kind != mask_kind::none, p.mask.kind == mask_kind::boolean ? "boolean mask" : "additive mask");
   for (const std::size_t extent : p.mask.extent) {
-    text += p.mask.kind != mask_kind::none ? " " + std::to_string(extent) : std::string();
+    if (p.mask.kind != mask_kind::none) {
+      text.append(" ").append(std::to_string(extent));
+    }
   }
   say(!p.key_bias.empty(), "key_bias of " + std::to_string(p.key_bias.size()));
   say(!p.alibi_slopes.empty(), "alibi");

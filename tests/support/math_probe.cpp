@@ -7,7 +7,11 @@
 #include <xsoftmax/detail/kernel/noise.hpp>
 #include <xsoftmax/math/exp.hpp>
 #include <xsoftmax/math/log.hpp>
+#include <xsoftmax/math/log1p.hpp>
+#include <xsoftmax/math/sigmoid.hpp>
 #include <xsoftmax/math/sincos.hpp>
+#include <xsoftmax/math/softplus.hpp>
+#include <xsoftmax/math/tanh.hpp>
 
 namespace {
 
@@ -45,6 +49,25 @@ void apply_extended_exp(const T* x, double* y, std::size_t n, double temperature
   const double factor = term.scale * __builtin_ldexp(1.0, static_cast<int>(xsoftmax::math::octave_bias<T>));
   for (std::size_t i = 0; i < n; ++i) {
     y[i] /= factor;
+  }
+}
+
+template <class T>
+void apply_link_function(int function, const T* x, T* y, std::size_t n) {
+  namespace math = xsoftmax::math;
+  switch (function) {
+  case 0:
+    return apply(x, y, n, [](auto v) { return math::sigmoid<unit_arch, T>(v); });
+  case 1:
+    return apply(x, y, n, [](auto v) { return math::sigmoid_with_complement<unit_arch, T>(v).value; });
+  case 2:
+    return apply(x, y, n, [](auto v) { return math::sigmoid_with_complement<unit_arch, T>(v).complement; });
+  case 3:
+    return apply(x, y, n, [](auto v) { return math::softplus<unit_arch, T>(v); });
+  case 4:
+    return apply(x, y, n, [](auto v) { return math::tanh<unit_arch, T>(v); });
+  default:
+    return apply(x, y, n, [](auto v) { return math::log1p_unit<unit_arch, T>(v); });
   }
 }
 
@@ -110,6 +133,16 @@ void sincos(const double* x, double* cosine, double* sine, std::size_t n);
 void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);
 void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);
 void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words);
+void link_function(int function, const float* x, float* y, std::size_t n);
+void link_function(int function, const double* x, double* y, std::size_t n);
+
+void link_function(int function, const float* x, float* y, std::size_t n) {
+  apply_link_function(function, x, y, n);
+}
+
+void link_function(int function, const double* x, double* y, std::size_t n) {
+  apply_link_function(function, x, y, n);
+}
 
 void noise(int kind, const std::uint64_t* words, float* y, std::size_t n) {
   apply_noise(kind, words, y, n);

@@ -22,6 +22,9 @@
   void noise(int kind, const std::uint64_t* words, float* y, std::size_t n);                                           \
   void noise(int kind, const std::uint64_t* words, double* y, std::size_t n);                                          \
   void philox(std::uint64_t key, const std::uint32_t* counter, std::uint32_t* words);                                  \
+  /* sigmoid (0), both of sigmoid_with_complement (1, 2), softplus (3), tanh (4) or log1p_unit (5) */                  \
+  void link_function(int function, const float* x, float* y, std::size_t n);                                           \
+  void link_function(int function, const double* x, double* y, std::size_t n);                                         \
   }
 
 #if defined(__x86_64__)
@@ -45,6 +48,7 @@ struct math_probe {
   void (*sincos)(const double*, double*, double*, std::size_t);
   void (*noise)(int, const std::uint64_t*, T*, std::size_t);
   void (*philox)(std::uint64_t, const std::uint32_t*, std::uint32_t*);
+  void (*link_function)(int, const T*, T*, std::size_t);
 };
 
 /// Those that this processor can run.
@@ -54,7 +58,8 @@ std::vector<math_probe<T>> math_probes() {
 #define XSOFTMAX_TEST_PROBE(tag)                                                                                       \
   if (runnable<arch::tag>()) {                                                                                         \
     using namespace probe::tag;                                                                                        \
-    list.push_back({#tag, has_fused_multiply_add<arch::tag>, exp, extended_exp, log_of_sum, sincos, noise, philox});   \
+    list.push_back({#tag, has_fused_multiply_add<arch::tag>, exp, extended_exp, log_of_sum, sincos, noise, philox,     \
+                    link_function});                                                                                   \
   }
 #if defined(__x86_64__)
   XSOFTMAX_TEST_PROBE(sse2)

@@ -69,7 +69,7 @@ void expect_answers(findings& found, const attention_problem<T>& p, const answer
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("attention: known answers", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: known answers", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -160,7 +160,7 @@ TEMPLATE_LIST_TEST_CASE("attention: known answers", "[attention][numerics][unit]
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention: the grid of lengths and depths", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: the grid of lengths and depths", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -207,7 +207,7 @@ attention_problem<T> with_scores(const std::vector<T>& scores, std::size_t queri
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("attention: scores of every kind", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: scores of every kind", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -236,7 +236,7 @@ TEMPLATE_LIST_TEST_CASE("attention: scores of every kind", "[attention][numerics
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention: rows made to go wrong", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: rows made to go wrong", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -336,7 +336,7 @@ TEMPLATE_LIST_TEST_CASE("attention: rows made to go wrong", "[attention][numeric
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: values of which a sum of all is near the largest number",
-                        "[attention][numerics][unit]", subjects) {
+                        "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -354,7 +354,7 @@ TEMPLATE_LIST_TEST_CASE("attention: values of which a sum of all is near the lar
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention: a scale beyond the range of a float", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: a scale beyond the range of a float", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -375,7 +375,7 @@ TEMPLATE_LIST_TEST_CASE("attention: a scale beyond the range of a float", "[atte
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention: scores far below 0", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention: scores far below 0", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -408,7 +408,7 @@ TEMPLATE_LIST_TEST_CASE("attention: scores far below 0", "[attention][numerics][
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("softplus_attention: vectors of every length", "[attention][numerics][unit]", subjects) {
+TEMPLATE_LIST_TEST_CASE("softplus_attention: vectors of every length", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -459,7 +459,7 @@ TEMPLATE_LIST_TEST_CASE("softplus_attention: vectors of every length", "[attenti
 }
 
 TEMPLATE_LIST_TEST_CASE("sigmoid_attention: both tails are accurate relative to themselves",
-                        "[attention][numerics][unit]", subjects) {
+                        "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {
@@ -488,7 +488,7 @@ TEMPLATE_LIST_TEST_CASE("sigmoid_attention: both tails are accurate relative to 
 }
 
 TEMPLATE_LIST_TEST_CASE("softmax_attention: results over parts of the keys merge by log_sum_exp",
-                        "[attention][numerics][unit]", subjects) {
+                        "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
   if (!runnable<Arch>()) {

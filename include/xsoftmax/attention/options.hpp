@@ -25,6 +25,8 @@ struct softmax_attention_options {
   number_view sink = {};                        ///< one logit per head that counts in the denominator only
   std::optional<double> softcap = std::nullopt; ///< scores s become c tanh(s / c), before masks and biases
   query_output log_sum_exp = {};                ///< output: logarithm of each query's denominator, the sink included
+  gradient_output key_bias_gradient = {};       ///< output of the backward: [batch, kv_len], of the bias of each key
+  gradient_output sink_gradient = {};           ///< output of the backward: one per head, summed over the batch
 };
 
 /// Options of sigmoid_attention and its backward.
@@ -40,6 +42,8 @@ struct sigmoid_attention_options {
   number_view alibi_slopes = {};                               ///<
   std::span<std::byte> workspace = {};                         ///<
   std::optional<double> bias = std::nullopt; ///< b; default -log of the number of keys that key_lengths leaves
+  gradient_output key_bias_gradient = {};    ///< as in softmax_attention_options
+  double* bias_gradient = nullptr;           ///< output of the backward: of b, summed over everything
 };
 
 /// Options of softplus_attention and its backward.
@@ -55,6 +59,7 @@ struct softplus_attention_options {
   number_view alibi_slopes = {};                               ///<
   std::span<std::byte> workspace = {};                         ///<
   std::optional<double> reweight_power = std::nullopt; ///< p of the re-weighting (LSSAR), 15 in the paper; default none
+  gradient_output key_bias_gradient = {};              ///< as in softmax_attention_options
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

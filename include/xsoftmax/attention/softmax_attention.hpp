@@ -65,13 +65,14 @@ void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// float, rounded once. out shares no element with an input.
 ///
 /// Which keys a query sees: query i stands at position i' = i + kv_len - q_len among the keys (alignment top_left: i' =
-/// i; the extents of the views count, not key_lengths) and sees key j if j is below the batch entry's key length (one
-/// above kv_len counts as kv_len), i' - window_left <= j <= i' + window_right (causal: j <= i'), the mask does not
-/// exclude it (false, or -inf) and key_bias_j is not -inf.
+/// i; the extents of the views count here, and where a cache is filled differently for each entry, alignment
+/// key_lengths puts the queries at the end of what is filled) and sees key j if j is below the batch entry's key length
+/// (one above kv_len counts as kv_len), i' - window_left <= j <= i' + window_right (causal: j <= i', whatever
+/// window_right), the mask does not exclude it (false, or -inf) and key_bias_j is not -inf.
 ///
-/// sink: exp(sink of the head) is added to the denominator. log_sum_exp: the logarithm of each query's denominator; it must
-/// share no element with the other arguments, which is not checked.
-/// Partial results over disjoint sets of keys merge by it: weights softmax(l_1, l_2), sum log_sum_exp(l_1, l_2).
+/// sink: exp(sink of the head) is added to the denominator. log_sum_exp: the logarithm of each query's denominator; it
+/// must share no element with the other arguments, which is not checked. Partial results over disjoint sets of keys
+/// merge by it: weights softmax(l_1, l_2), sum log_sum_exp(l_1, l_2).
 ///
 /// Special values: a query that sees no key: 0, and log_sum_exp -inf (its sink, if there is one), whatever q holds | a
 /// NaN in q_i or in a k_j or v_j that it sees (with v_jc: in column c alone): NaN | what is in keys and values that it

@@ -253,28 +253,35 @@ private:
   detail::option_numbers numbers_;
 };
 
-/// A number for each query that attention writes: an attention_view [batch, heads, q_len, 1], or for one entry of the
-/// batch a matrix [heads, q_len], or for one head a row. Float or double, as attention computes.
-class query_output {
+/// Numbers in three dimensions that attention writes, or with Void = const void reads: an attention_view of depth 1, or
+/// a matrix, or a row. Float or double, as attention computes.
+template <class Void>
+class number_array {
+  template <class T>
+  static constexpr bool allowed =
+      std::is_same_v<std::remove_const_t<T>, float> || std::is_same_v<std::remove_const_t<T>, double>;
+  template <class T>
+  static constexpr bool writable = std::is_const_v<Void> || !std::is_const_v<T>;
+
 public:
-  constexpr query_output() = default;
+  constexpr number_array() = default;
 
   template <class T>
-  requires(std::is_same_v<T, float> || std::is_same_v<T, double>) constexpr query_output(const attention_view<T>& m)
+  requires(allowed<T>&& writable<T>) constexpr number_array(const attention_view<T>& m)
       : data_(m.data()),
-        kind_(detail::kind_of<T>()), extent_{m.batch(), m.heads(), m.length(), m.depth()}, stride_{m.batch_stride(),
-                                                                                                   m.head_stride(),
-                                                                                                   m.length_stride()} {}
+        kind_(detail::kind_of<std::remove_const_t<T>>()), extent_{m.batch(), m.heads(), m.length(), m.depth()},
+        stride_{m.batch_stride(), m.head_stride(), m.length_stride()} {}
 
   template <class X>
   requires(detail::viewable<std::remove_reference_t<X>> &&
-           (std::is_lvalue_reference_v<X> || detail::refers_to_elements<X>())) constexpr query_output(X&& x) {
+           (std::is_const_v<Void> || std::is_lvalue_reference_v<X> ||
+            detail::refers_to_elements<X>())) constexpr number_array(X&& x) {
     const auto m = detail::as_matrix(as_view(x));
     using T = typename decltype(detail::as_matrix(as_view(x)))::element_type;
-    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
-                  "xsoftmax: the numbers of queries are written as float or double");
+    static_assert(allowed<T>, "xsoftmax: these numbers are float or double");
+    static_assert(writable<T>, "xsoftmax: the output's elements are const");
     data_ = m.data();
-    kind_ = detail::kind_of<T>();
+    kind_ = detail::kind_of<std::remove_const_t<T>>();
     extent_[0] = 1;
     extent_[1] = m.rows();
     extent_[2] = m.cols();
@@ -285,7 +292,7 @@ public:
 
   constexpr bool empty() const noexcept { return kind_ == number_kind::none; }
 
-  constexpr void* data() const noexcept { return data_; }
+  constexpr Void* data() const noexcept { return data_; }
 
   constexpr number_kind kind() const noexcept { return kind_; }
 
@@ -295,10 +302,20 @@ public:
   constexpr std::ptrdiff_t stride(int i) const noexcept { return stride_[i]; }
 
 private:
-  void* data_ = nullptr;
+  Void* data_ = nullptr;
   number_kind kind_ = number_kind::none;
   std::size_t extent_[4] = {};
   std::ptrdiff_t stride_[3] = {};
 };
+
+/// A number for each query that attention writes: an attention_view [batch, heads, q_len, 1], or for one entry of the
+/// batch a matrix [heads, q_len], or for one head a row.
+using query_output = number_array<void>;
+
+/// The same that the backward reads.
+using query_input = number_array<const void>;
+
+/// A number for each key or each head that the backward writes: a matrix, or a row.
+using gradient_output = number_array<void>;
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

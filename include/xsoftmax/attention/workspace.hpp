@@ -25,8 +25,8 @@ std::size_t workspace_bytes(const Q& q, const K& k, const V& v, bool shared) {
 } // namespace detail
 
 /// Bytes of workspace that attention of any kind needs for these arguments, at any alignment. It depends on their
-/// shapes and types only, and grows with depth but not with their lengths. Throws std::invalid_argument if the shapes
-/// disagree.
+/// shapes and types only, serves every call with shorter extents as well, and grows with depth and up to 252 queries.
+/// Throws std::invalid_argument if the shapes disagree.
 template <detail::attention_argument Q, detail::attention_argument K, detail::attention_argument V>
 [[nodiscard]] std::size_t attention_workspace(const Q& q, const K& k, const V& v) {
   return detail::workspace_bytes(q, k, v, false);

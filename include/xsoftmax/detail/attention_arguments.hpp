@@ -125,8 +125,9 @@ bool no_attention_overlap(const char* function, const char* in_name, const atten
     }
   }
   if (meet) {
-    raise_mismatch(function, "an output of attention must share no element with another argument", in_name,
-                   reinterpret_cast<std::uintptr_t>(in.data()), out_name, reinterpret_cast<std::uintptr_t>(out.data()));
+    const auto bytes = reinterpret_cast<std::intptr_t>(out.data()) - reinterpret_cast<std::intptr_t>(in.data());
+    raise_mismatch(function, (std::string(out_name) + " must share no element with " + in_name).c_str(),
+                   "distance in bytes", bytes, "elements", size(in));
   }
   return !meet;
 }
@@ -203,6 +204,7 @@ bool checked_options(const char* function, const Options& options, const attenti
       return false;
     }
   }
+  task.diagonal_by_length = options.alignment == causal_alignment::key_lengths;
   task.diagonal = options.alignment == causal_alignment::top_left
                       ? 0
                       : static_cast<std::ptrdiff_t>(k.length()) - static_cast<std::ptrdiff_t>(q.length());
@@ -295,6 +297,8 @@ void checked_attention(const char* function, const Q& q, const K& k, const V& v,
 struct attention_split {
   static constexpr std::size_t most = 64;
   static constexpr std::size_t few_units = 16; ///< with fewer, tiles are made smaller, and then keys are split
+  static constexpr std::size_t step = 6;
+  static constexpr std::size_t few_rows = 8 * step; ///< of the smallest tiles
 
   std::size_t rows_per_tile = 0;
   std::size_t units = 0;
@@ -302,21 +306,22 @@ struct attention_split {
   std::size_t segments = 1;
   std::size_t segments_per_part = 1;
   std::size_t parts = 1; ///< of the keys
+  std::size_t rows = 0;  ///< that share a head of keys
+  bool shared = false;
 
   template <class T>
-  attention_split(const attention_task<T>& task, bool shared) {
+  attention_split(const attention_task<T>& task, bool with_executor) : shared(with_executor) {
     const auto quotient_up = [](std::size_t a, std::size_t b) { return a / b + (a % b != 0 ? 1 : 0); };
     const std::size_t pairs = task.batch * task.kv_heads;
-    const std::size_t rows = task.kv_heads == 0 ? 0 : task.heads / task.kv_heads * task.q_len;
+    rows = task.kv_heads == 0 ? 0 : task.heads / task.kv_heads * task.q_len;
     if (pairs == 0 || rows == 0) {
       return;
     }
-    constexpr std::size_t step = 6;
     std::size_t tiles = quotient_up(rows, most_query_rows);
     const bool worthwhile =
         shared && pairs * rows * (task.kv_len + 1) * (task.depth + task.value_depth + 1) > (1u << 20);
     if (worthwhile && pairs * tiles < few_units) {
-      const std::size_t most_tiles = quotient_up(rows, 8 * step);
+      const std::size_t most_tiles = quotient_up(rows, few_rows);
       const std::size_t wanted = quotient_up(few_units, pairs);
       tiles = wanted < most_tiles ? wanted : most_tiles;
     }
@@ -325,7 +330,7 @@ struct attention_split {
     units = pairs * quotient_up(rows, rows_per_tile);
     bodies = worthwhile ? (units < most ? units : most) : 1;
     segments = quotient_up(task.kv_len, key_segment);
-    if (worthwhile && units < few_units && rows_per_tile <= 8 * step && segments > 1) {
+    if (worthwhile && units < few_units && rows_per_tile <= few_rows && segments > 1) {
       const std::size_t wanted = quotient_up(few_units, units);
       segments_per_part = quotient_up(segments, wanted);
       parts = quotient_up(segments, segments_per_part);
@@ -336,12 +341,15 @@ struct attention_split {
     return attention_room(rows_per_tile, depth, value_depth);
   }
 
-  /// Elements that all of it needs: room for every body, and for partial sums.
+  /// Elements that suffice for all of it, room for every body and for partial sums, and for any smaller problem.
   std::size_t workspace(std::size_t depth, std::size_t value_depth) const {
-    const attention_room one = room(depth, value_depth);
-    const std::size_t partial = parts > 1 ? units * segments * one.partial() : 0;
-    const std::size_t at_once = parts > 1 ? units * parts : bodies;
-    return at_once * one.total() + partial + attention_room::line;
+    const attention_room one(rows < most_query_rows ? rows : most_query_rows, depth, value_depth);
+    if (!shared) {
+      return one.total() + attention_room::line;
+    }
+    const attention_room small(rows < few_rows ? rows : few_rows, depth, value_depth);
+    const std::size_t at_once = bodies > 2 * few_units ? bodies : 2 * few_units; // units * parts is below
+    return at_once * one.total() + few_units * segments * small.partial() + attention_room::line;
   }
 };
 

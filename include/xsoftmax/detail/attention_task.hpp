@@ -12,6 +12,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 enum class causal_alignment : unsigned char {
   bottom_right, ///< key i + kv_len - q_len: the queries are the last of the sequence, as in decoding
   top_left,     ///< key i: the queries are the first
+  key_lengths,  ///< key i + n - q_len for the n keys that key_lengths leaves the entry: the last of each entry
 };
 
 namespace detail {
@@ -74,7 +75,8 @@ struct attention_task {
   bool bounded_right = false; ///< is there a window_right? A causal one has width 0 at most.
   std::size_t window_left = 0;
   std::size_t window_right = 0;
-  std::ptrdiff_t diagonal = 0; ///< position of query 0 among the keys
+  std::ptrdiff_t diagonal = 0;     ///< position of query 0 among the keys
+  bool diagonal_by_length = false; ///< it follows from the entry's number of keys
   count_array key_lengths;
   option_array mask;
   option_array key_bias;           ///< strides: batch, -, -, key

@@ -17,10 +17,13 @@
 #include <xsoftmax/detail/kernel/sample_many.hpp>
 #include <xsoftmax/detail/kernel/sample_truncated.hpp>
 #include <xsoftmax/detail/kernel/sigmoid_attention.hpp>
+#include <xsoftmax/detail/kernel/sigmoid_attention_backward.hpp>
 #include <xsoftmax/detail/kernel/slope_spread.hpp>
 #include <xsoftmax/detail/kernel/softmax.hpp>
 #include <xsoftmax/detail/kernel/softmax_attention.hpp>
+#include <xsoftmax/detail/kernel/softmax_attention_backward.hpp>
 #include <xsoftmax/detail/kernel/softmax_backward.hpp>
 #include <xsoftmax/detail/kernel/softplus_attention.hpp>
+#include <xsoftmax/detail/kernel/softplus_attention_backward.hpp>
 #include <xsoftmax/detail/kernel/stablemax.hpp>
 #include <xsoftmax/detail/kernel/stablemax_backward.hpp>

@@ -59,10 +59,17 @@ XSOFTMAX_INLINE std::size_t keys_of_entry(const count_array& lengths, std::size_
   }
 }
 
+/// The position of query 0 among the keys of entry b, of which there are `keys`.
+template <class A, class T>
+XSOFTMAX_INLINE std::ptrdiff_t diagonal_of(const attention_task<T>& task, std::size_t keys) {
+  return task.diagonal_by_length ? static_cast<std::ptrdiff_t>(keys) - static_cast<std::ptrdiff_t>(task.q_len)
+                                 : task.diagonal;
+}
+
 /// The keys among the first `keys` that lie within the window of query i.
 template <class A, class T>
 XSOFTMAX_INLINE key_range window_of(const attention_task<T>& task, std::size_t i, std::size_t keys) {
-  const std::ptrdiff_t position = static_cast<std::ptrdiff_t>(i) + task.diagonal;
+  const std::ptrdiff_t position = static_cast<std::ptrdiff_t>(i) + diagonal_of<A>(task, keys);
   const auto end = static_cast<std::ptrdiff_t>(keys);
   std::ptrdiff_t first = 0;
   std::ptrdiff_t last = end;
@@ -139,7 +146,8 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE score_options(const attention_task<T>& task, std::size_t b) : task_(task), entry_(b) {}
+  XSOFTMAX_INLINE score_options(const attention_task<T>& task, std::size_t b)
+      : task_(task), entry_(b), diagonal_(diagonal_of<A>(task, keys_of_entry<A>(task.key_lengths, b, task.kv_len))) {}
 
   /// Can a key be hidden that lies within the window?
   XSOFTMAX_INLINE bool hide() const { return task_.mask.kind != 0 || task_.key_bias.kind != 0; }
@@ -183,8 +191,7 @@ public:
     }
     if (task_.alibi_slopes.kind != 0) {
       const V slope(number_at<A, T>(task_.alibi_slopes, static_cast<std::ptrdiff_t>(h) * task_.alibi_slopes.stride[1]));
-      const std::ptrdiff_t nearest =
-          static_cast<std::ptrdiff_t>(i) + task_.diagonal - static_cast<std::ptrdiff_t>(first);
+      const std::ptrdiff_t nearest = static_cast<std::ptrdiff_t>(i) + diagonal_ - static_cast<std::ptrdiff_t>(first);
       each(score, [&](V s, std::size_t at) XSOFTMAX_LAMBDA {
         const V offset =
             N::template load<T>(numbers<A, T>.entry) + V(static_cast<T>(static_cast<std::ptrdiff_t>(at) - nearest));
@@ -234,6 +241,7 @@ private:
 
   const attention_task<T>& task_;
   std::size_t entry_;
+  std::ptrdiff_t diagonal_;
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

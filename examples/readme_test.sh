@@ -39,6 +39,12 @@ block sh '-march=native' | unoptimised > command.sh
 bash -e command.sh
 runs ./app
 
+echo "== attention"
+block cpp 'xsoftmax/attention.hpp' > attention.cpp
+"$compiler" -std=c++20 -O0 -march=native -I xsoftmax/include attention.cpp -o attention
+[ "$(./attention)" = 0.5 ] || { echo "the attention program of README.md gives $(./attention)" >&2; exit 1; }
+echo "ok: ./attention"
+
 echo "== dispatch without CMake"
 rm app
 block sh 'XSOFTMAX_TARGET_ARCH' | unoptimised > command.sh

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 
 from choices import automatic_against_best, print_choices
 from guard import print_guard
-from results import (ALGORITHMS, COSTS, LIMIT, OWN, ReportError, Results, costs_found, two_pass_comparisons)
+from results import (ALGORITHMS, ATTENTION_NAMES, CACHES, COSTS, LIMIT, OWN, ReportError, Results, attention_rate,
+                     attention_rates, costs_found, two_pass_comparisons)
 
 ARCHITECTURE_NAMES = {"sse2": "SSE2", "avx2": "AVX2 + FMA", "avx512": "AVX-512"}
 ALGORITHM_NAMES = {"three_pass_recompute": "recompute", "three_pass_reload": "reload", "two_pass": "two-pass",
@@ -130,6 +131,26 @@ def worst_errors(results):
                   key=lambda row: (not row[0].startswith(OWN), row[1] != "float", row[2], row[0]))
 
 
+def attention_lines(results):
+    """(shapes, [(who, what, [GFLOP/s or None for each shape])])."""
+    shapes = sorted(results.shapes("attention", "float"), key=lambda s: (s[1], s[0]))
+    lines = [(ARCHITECTURE_NAMES.get(who, who), ATTENTION_NAMES[name],
+              [attention_rate(name, n, found[n, depth])[0] if (n, depth) in found else None for n, depth in shapes])
+             for who, name, found in attention_rates(results)]
+    return shapes, lines
+
+
+def decode_lines(results):
+    """[(keys, depth, [(time of a read pass, time of a token) or None for each kind of cache])]."""
+    best = results.architectures()[-1]
+    lines = []
+    for keys, depth in sorted(results.shapes("decode", "float"), key=lambda s: (s[1], s[0])):
+        pairs = [[results.get("decode", "float", keys, depth, OWN, best, name) for name in (f"read_{cache}", cache)]
+                 for cache, _, _ in CACHES]
+        lines.append((keys, depth, [(read.median, token.median) if read and token else None for read, token in pairs]))
+    return lines
+
+
 # ---------------------------------------------------------------- terminal
 
 def costs_note(results):
@@ -149,6 +170,22 @@ def print_costs(results, out):
         print(f"{f.cost.words:<52}{f.type:>7}{f'{f.rows:,} x {f.cols:,}':>18}{f.over.median:9.3f}{f.under.median:9.3f}"
               f"{f.ratio:8.2f}  {f.low:.2f} to {f.high:.2f}  {f.promise} {f.verdict}".rstrip(), file=out)
     print(costs_note(results), file=out)
+
+
+def print_attention(results, out):
+    shapes, lines = attention_lines(results)
+    if lines:
+        print("\nattention of n queries and keys, one head: GFLOP/s, the causal one counted in full", file=out)
+        print(f"{'n x depth':<36}" + "".join(f"{f'{n:,} x {depth}':>13}" for n, depth in shapes), file=out)
+        for who, what, rates in lines:
+            print(f"{who:<12}{what:<24}" + "".join(f"{r:13.1f}" if r else f"{'-':>13}" for r in rates), file=out)
+    lines = decode_lines(results)
+    if lines:
+        print("\na token of eight heads: the time of reading its keys and values over that of attention to them", file=out)
+        print(f"{'keys x depth':>16}" + "".join(f"{words:>23}" for _, words, _ in CACHES), file=out)
+        for keys, depth, pairs in lines:
+            print(f"{keys:,} x {depth}".rjust(16) + "".join(f"{p[0] / p[1]:23.2f}" if p else f"{'-':>23}" for p in pairs),
+                  file=out)
 
 
 def print_table(results, out=sys.stdout):
@@ -193,6 +230,7 @@ def print_table(results, out=sys.stdout):
                 worst = max(found, key=lambda f: f[4])
                 print(f"{section.replace('_', ' '):>12}, {type_:<6}: at most {worst[4]:.2f} (at {worst[0]:,} x {worst[1]:,}, "
                       f"{worst[3]})", file=out)
+    print_attention(results, out)
     print_costs(results, out)
     for key, m in results.failed().items():
         print(f"\nnot timed: {key.section} {key.type} {key.rows}x{key.cols} {key.who} {key.architecture} "
@@ -290,6 +328,21 @@ def costs_table(results):
                      f"{f.under.median:.3f}", f"{f.ratio:.2f}", f"<small>{f.low:.2f} to {f.high:.2f}</small>",
                      f.promise or "–", f'<td class="text{colour}">{f.verdict}</td>'])
     return table(["", "type", "rows × n", "first, ns", "second, ns", "ratio", "quartiles", "promise", ""], rows)
+
+
+def attention_table(results):
+    shapes, lines = attention_lines(results)
+    rows = [[html.escape(who), f'<td class="text">{html.escape(what)}</td>'] + [f"{r:.1f}" if r else "–" for r in rates]
+            for who, what, rates in lines]
+    return table(["GFLOP/s at n × depth", ""] + [f"{length(n)} × {depth}" for n, depth in shapes], rows)
+
+
+def decode_table(results):
+    """The time of reading a cache over that of attention to it, and the latter."""
+    rows = [[f"{length(keys)} × {depth}"] + [f"{read / token:.2f} <small>{token * keys * depth / 1000:,.0f}&thinsp;µs</small>"
+                                            for read, token in (p or (float("nan"),) * 2 for p in pairs)]
+            for keys, depth, pairs in decode_lines(results)]
+    return table(["keys × depth"] + [words for _, words, _ in CACHES], rows)
 
 
 def choices_table(results):
@@ -412,6 +465,22 @@ def build_page(results):
         page.section(f"short-{type_}", f"Batches of short rows, {type_}",
                      page.figure(charts.short_rows_chart(results, type_), "Time per element in batches of short rows",
                                  "One call for all rows, for those peers that have one. The last line is the yardstick of long rows."))
+    if results.select(section="attention"):
+        page.section("attention", "Attention",
+                     "<p>Softmax, sigmoid and softplus attention (LSSA, re-weighted LSSAR) of one head, n queries and keys, "
+                     "one thread, against what other libraries need for its two matrix products alone, and against the "
+                     "multiply-adds alone: as many as the products have, in registers, without memory.</p>",
+                     page.figure(charts.attention_chart(results), "Rate of attention against the number of queries and keys",
+                                 f"GFLOP/s on {best}: 4 n² depth operations over the time, 10 n² depth for a backward. The causal "
+                                 "one counts in full although it skips nearly half, so it can pass the multiply-adds. "
+                                 + charts.BANDS),
+                     attention_table(results))
+    if results.select(section="decode"):
+        page.section("decode", "Attention of a token",
+                     f"<p>One query of each of eight heads to cached keys and values, on {best}: the time of reading these by "
+                     "the widest vectors over that of attention, and the time of attention. Shared: four query heads read the same "
+                     "keys and values. In cache arithmetic decides, beyond it memory does.</p>",
+                     decode_table(results))
     if types:
         page.section("choices", "What automatic chooses",
                      f"<p>Algorithm <code>automatic</code> with its own choice of stores on {best}: its time over that of the "
@@ -423,14 +492,15 @@ def build_page(results):
                      f"<p>What the library promises about costs relative to each other, on {best}: the time of the first over "
                      "that of the second, medians per element of benchmarks that ran interleaved. Lines without a promise "
                      "are for orientation. Halves are promised for rows out of cache, two threads for batches of "
-                     "rows, the choice at run time as nanoseconds of a call.</p>",
+                     "rows, the choice at run time as nanoseconds of a call, a token for keys and values out of cache.</p>",
                      costs_table(results),
                      "<p class='note'>Columns: down the columns of a row-major matrix of that shape, against the rows "
                      "of its transpose. Gradients: the logits stand for what comes from above. Masked: half of the logits are -inf, "
-                     "ascending ones go from 0 to 40. Quartiles: quartile against "
+                     "ascending ones go from 0 to 40. Attention: rows × n are keys × depth; a rate of a backward counts five "
+                     "products, of a forward two. Quartiles: quartile against "
                      f"opposite quartile. {html.escape(costs_note(results))} Times of threads are by the clock on the wall. Every "
                      "answer is checked before it is timed: columns and threads have the bits of the rows of one thread, "
-                     "halves those of the float result rounded once, the other operations stay within the bounds of their "
+                     "halves those of the float result rounded once, attention and the other operations stay within the bounds of their "
                      "documentation, noise and draws, those of peers too, have their distributions.</p>")
     page.section("accuracy", "Answers",
                  "<p>Every benchmark's answer is checked before it is timed. The library's own: each probability within 4 ULP "

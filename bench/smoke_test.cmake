@@ -32,7 +32,7 @@ expect_success(${BENCH} --smoke --output ${WORK}/results.json)
 expect_in(results.json "length/float/1x1000/xsoftmax/sse2/two_pass/automatic")
 expect_in(results.json "length/double/1x1000/limit/-/copy_nontemporal/-")
 foreach(cost columns/float/64x64 columns/double/64x64 halves/float/1x1000 operations/float/1x100 kinds/float/4x1000
-    calls/float/1x16 losses/float/4x1000 noise/float/4x1000 radius/float/1x1000)
+    calls/float/1x16 losses/float/4x1000 noise/float/4x1000 radius/float/1x1000 attention/float/128x64 decode/float/256x64)
   expect_in(results.json "\"${cost}/xsoftmax/")
 endforeach()
 file(READ ${WORK}/results.json content)
@@ -43,6 +43,18 @@ endif()
 if(content MATCHES "\"threads/" AND NOT content MATCHES "sample_threads/float/64x1000/xsoftmax/[a-z0-9]+/two_threads/")
   message(FATAL_ERROR "no draws on two threads beside the softmax")
 endif()
+if(content MATCHES "\"threads/" AND NOT content MATCHES "attention_threads/float/256x64/xsoftmax/[a-z0-9]+/two_threads/")
+  message(FATAL_ERROR "no attention on two threads beside the softmax")
+endif()
+foreach(what softmax softmax_causal sigmoid lssa lssar softmax_backward sigmoid_backward multiply_adds)
+  expect_in(results.json "\"attention/float/128x64/xsoftmax/sse2/${what}/-")
+endforeach()
+foreach(peer "Eigen/-/products" "OpenBLAS/-/products" "oneDNN/-/attention")
+  string(REGEX MATCH "^[a-zA-Z]+" name "${peer}")
+  if(content MATCHES "\"peer ${name}\"")
+    expect_in(results.json "\"attention/float/128x64/${peer}/-")
+  endif()
+endforeach()
 # Peers need not be there; those that are take part in the noise.
 if(content MATCHES "\"peer Eigen\"")
   expect_in(results.json "noise/float/4x1000/Eigen/-/gumbel_noise/-")
@@ -107,12 +119,15 @@ foreach(line "columns over rows[^\n]* double +64 x 64[^\n]*≤ 1.5 (kept|missed)
     "log_softmax_backward: columns over rows +float +64 x 64[^\n]*≤ 1.5 (kept|missed)\n" "float over bfloat16 +float +1 x 1,000 [^\n]*\n"
     "log_softmax over softmax +float +1 x 100 [^\n]*\n" "ascending rows over usual ones +float +4 x 1,000[^\n]*≤ 1.3 (kept|missed)\n"
     "sample over drawing words[^\n]*≤ 1.5 (kept|missed)\n" "std::extreme_value_distribution over[^\n]*≥ 15 (kept|missed)\n"
+    "rate of softmax attention's backward over its own +float +128 x 64[^\n]*≥ 0.8 (kept|missed)\n"
+    "softmax attention: one thread over two|Two threads: left out" "LSSAR +[0-9.]+\n" "256 x 64( +[0-9.]+)+\n"
     "choice at run time[^\n]*≤ 5 ns more (kept|missed)\n" "short rows, float : at most [0-9.]+ " "\nTwo threads: ")
   if(NOT text MATCHES "${line}")
     message(FATAL_ERROR "the promised costs lack '${line}':\n${text}")
   endif()
 endforeach()
-foreach(line "Eigen: Gumbel noise of Eigen over gumbel_noise" "libtorch: softmax, multinomial of libtorch over sample"
+foreach(line "OpenBLAS: OpenBLAS's two products over LSSAR" "oneDNN: oneDNN's softmax attention over LSSA"
+    "Eigen: Gumbel noise of Eigen over gumbel_noise" "libtorch: softmax, multinomial of libtorch over sample"
     "libtorch: Gumbel-Softmax of libtorch over gumbel_softmax")
   string(REGEX MATCH "^([a-zA-Z]+): (.*)" line "${line}")
   if(content MATCHES "\"peer ${CMAKE_MATCH_1}\"" AND NOT text MATCHES "${CMAKE_MATCH_2}")
@@ -122,7 +137,7 @@ endforeach()
 expect_in(report.html "<section id=\"costs\"><h2>Promised costs</h2>")
 file(READ ${WORK}/report.html page)
 foreach(chart ratio-float ratio-double time-float time-double bandwidth-float bandwidth-double peers vocabulary-float
-    short_rows-float)
+    short_rows-float attention)
   expect_in(report.html "id=\"${chart}-figure_1\"")
 endforeach()
 if(page MATCHES "(src|href)=\"(https?:)?//" OR page MATCHES "url\\(http")

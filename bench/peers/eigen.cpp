@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Eigen's array expressions, row by row.
+// Eigen's array expressions, row by row, and its matrix products.
 #include "../support/peer.hpp"
 #include <Eigen/Core>
 #include <limits>
+#include <memory>
 
 namespace {
 
@@ -43,6 +44,19 @@ bench::runner eigen_gumbel_noise(float* g, std::size_t n) {
   };
 }
 
+bench::runner eigen_products(const float* q, const float* k, const float* v, float* out, std::size_t n,
+                             std::size_t depth) {
+  using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto length = static_cast<Eigen::Index>(n);
+  const auto columns = static_cast<Eigen::Index>(depth);
+  const auto scores = std::make_shared<matrix>(length, length);
+  return [=] {
+    const Eigen::Map<const matrix> queries(q, length, columns), keys(k, length, columns), values(v, length, columns);
+    scores->noalias() = 1 / std::sqrt(static_cast<float>(depth)) * queries * keys.transpose();
+    Eigen::Map<matrix>(out, length, columns).noalias() = *scores * values;
+  };
+}
+
 } // namespace
 
 bench::peer bench::eigen_peer() {
@@ -53,5 +67,6 @@ bench::peer bench::eigen_peer() {
           .float_rows = eigen_rows<float>,
           .double_rows = eigen_rows<double>,
           .float_log_softmax_rows = eigen_log_rows,
-          .float_gumbel_noise = eigen_gumbel_noise};
+          .float_gumbel_noise = eigen_gumbel_noise,
+          .float_products = eigen_products};
 }

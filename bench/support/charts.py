@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from results import ALGORITHMS, LIMIT, OWN, RIVALS, two_pass_comparisons
+from results import (ALGORITHMS, ATTENTION_NAMES, LIMIT, OWN, RIVALS, attention_rate, attention_rates,
+                     two_pass_comparisons)
 
 # One colour per algorithm and per peer, everywhere. The algorithms' are told apart by readers who see no red or green.
 COLOURS = {
@@ -24,6 +25,7 @@ COLOURS = {
     "XNNPACK": "#97711a",
     "Eigen": "#4f8f2f",
     "libtorch": "#ee4c2c",
+    "OpenBLAS": "#c79a00",
     "fast-math loop": "#d0569b",
     "std::exp loop": "#8a939d",
 }
@@ -317,6 +319,50 @@ def peer_chart(results):
     handles.append(algorithm_handles([], stores=False)[0])
     top_legend(figure, handles, columns=7)
     return as_svg(figure, "peers")
+
+
+# Colour and line of what is measured of attention; peers have their own colours.
+ATTENTION_STYLES = {
+    "softmax": ("#16202c", "-"),
+    "softmax_causal": ("#16202c", (0, (3, 2))),
+    "softmax_backward": ("#16202c", (0, (1, 1.2))),
+    "sigmoid": ("#0b62b8", "-"),
+    "sigmoid_backward": ("#0b62b8", (0, (1, 1.2))),
+    "lssa": ("#2a9d8f", "-"),
+    "lssar": ("#2a9d8f", (0, (3, 2))),
+    "multiply_adds": (FLOOR, (0, (5, 2))),
+}
+
+
+def attention_chart(results):
+    best = results.architectures()[-1]
+    depths = sorted({depth for _, depth in results.shapes("attention", "float")})
+    shown = [f for f in attention_rates(results) if f[0] == best or f[0] not in ARCHITECTURE_COLOURS]
+    figure, axes = plt.subplots(1, len(depths), figsize=(11.6, 4.4), sharey=True, squeeze=False)
+    handles = []
+    for axis, depth in zip(axes[0], depths):
+        for who, name, found in shown:
+            colour, line = ATTENTION_STYLES.get(name, (colour_of(who), "-"))
+            lengths = sorted(n for n, d in found if d == depth)
+            rates = [attention_rate(name, n, found[n, depth]) for n in lengths]
+            style = {"color": colour, "linestyle": line, "linewidth": 2.4 if name == "softmax" else 1.7}
+            axis.plot(lengths, [r[0] for r in rates], marker="o", markersize=2.8, **style)
+            axis.fill_between(lengths, [r[1] for r in rates], [r[2] for r in rates], color=colour, alpha=0.14, linewidth=0)
+            if depth == depths[0]:
+                words = ATTENTION_NAMES[name]
+                handles.append(Line2D([], [], label=words if who == best else f"{who}: {words}", **style))
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted({n for n, d in results.shapes("attention", "float") if d == depth}))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.grid(True, color=GRID, linewidth=0.8)
+        axis.set_xlabel("queries and keys n")
+        axis.set_title(f"depth {depth}, {NAMES[best]}")
+    axes[0][0].set_ylim(bottom=0)
+    axes[0][0].set_ylabel("GFLOP/s")
+    figure.tight_layout(w_pad=1.2)
+    top_legend(figure, handles, columns=6)
+    return as_svg(figure, "attention")
 
 
 def dot_rows(results, section, type_, shapes, label):

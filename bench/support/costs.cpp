@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "costs.hpp"
+#include "arch_limits.hpp"
+#include "attention_costs.hpp"
+#include "cost_variants.hpp"
 #include "limits.hpp"
 #include "machine.hpp"
 #include "row_buffer.hpp"
 #include "two_threads.hpp"
-#include "words.hpp"
 #include <cmath>
 #include <complex>
-#include <cstring>
 #include <random>
 #include <xsoftmax/convergence_radius.hpp>
 #include <xsoftmax/cross_entropy.hpp>
@@ -21,30 +22,6 @@ namespace bench {
 namespace {
 
 namespace xs = xsoftmax;
-
-template <class Arch>
-variant own(const std::string& what, runner run) {
-  return {std::string("xsoftmax/") + Arch::name + "/" + what + "/-", true, false, guess_of_cost, std::move(run)};
-}
-
-/// Runs it on an output of NaN: what is not written is not right.
-template <class T>
-void run_once(const variant& v, T* output, std::size_t size) {
-  std::memset(static_cast<void*>(output), 0xFF, size * sizeof(T));
-  v.run();
-}
-
-/// Says that element i is wrong, unless something was said before.
-void blame(variant& v, const std::string& what, std::size_t i) {
-  if (v.found.failure.empty()) {
-    v.found.failure = "element " + std::to_string(i) + " is not that of " + what;
-  }
-}
-
-template <class T>
-bool same_bits(const T& a, const T& b) {
-  return std::memcmp(&a, &b, sizeof(T)) == 0;
-}
 
 /// Every operation down the columns of a row-major matrix, and along the rows of its transpose. The logits are also the
 /// gradients that come from above.
@@ -614,7 +591,7 @@ int run_noise(const session& run, const shape& s, const row_set<float>& data) {
                            own<Arch>("words_and_read",
                                      [=] {
                                        for (std::size_t r = 0; r < s.rows; ++r) {
-                                         benchmark::DoNotOptimize(draw_words<Arch>(r, s.cols / 64 * 64));
+                                         benchmark::DoNotOptimize(limits_of<Arch>().draw_words(r, s.cols / 64 * 64));
                                        }
                                        benchmark::DoNotOptimize(read_pass(data.z, data.bytes()));
                                      }),
@@ -733,12 +710,23 @@ int run_on(const session& run, const shape& s, const row_set<T>& data, int secon
 } // namespace
 
 template <class T>
+double expected_seconds_of_cost(const plan& p, const shape& s) {
+  constexpr int benchmarks = 4;
+  return is_of_attention(s)
+             ? expected_seconds_of_attention(p, s)
+             : benchmarks * expected_seconds(p, guess_of_cost, s.rows * s.cols, s.rows * s.cols * sizeof(T));
+}
+
+template double expected_seconds_of_cost<float>(const plan&, const shape&);
+template double expected_seconds_of_cost<double>(const plan&, const shape&);
+
+template <class T>
 int run_cost(const session& run, const shape& s, const row_set<T>& data, int second_core) {
   run.line.begin(s.section + ", " + type_name<T> + ", " + std::to_string(s.rows) + " x " + std::to_string(s.cols));
-  std::function<int()> on_the_best = [] { return 0; };
-  for_each_architecture(
-      [&]<class Arch>(Arch) { on_the_best = [&] { return run_on<Arch>(run, s, data, second_core); }; });
-  return on_the_best();
+  if (is_of_attention(s)) {
+    return run_attention_cost(run, s, second_core);
+  }
+  return on_the_best_architecture([&]<class Arch>(Arch) { return run_on<Arch>(run, s, data, second_core); });
 }
 
 template int run_cost<float>(const session&, const shape&, const row_set<float>&, int);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The costs that the library promises relative to each other: columns against rows, halves against float, two threads
-// against one, and the other operations against softmax. On the best architecture.
+// against one, and the other operations against softmax. On the best architecture; attention on all.
 #pragma once
 
 #include "measure.hpp"
@@ -8,14 +8,14 @@
 
 namespace bench {
 
-/// What a benchmark of a cost takes, roughly, in ns per element; and how many a shape has.
-inline constexpr double guess_of_cost = 0.5;
-inline constexpr int costs_of_shape = 4;
+/// What the benchmarks of a shape will take together, roughly.
+template <class T>
+double expected_seconds_of_cost(const plan& p, const shape& s);
 
 /// Compares what the shape's section (columns | halves | threads | sample_threads | operations | kinds | calls | noise
-/// | losses) says. Reads data.z, writes data.p and memory of its own. `second_core` is for the second thread; where
-/// there is none
-/// (-1), threads are left out. Returns how many answers were wrong.
+/// | losses | radius | attention | attention_threads | decode) says. Reads data.z, writes data.p and memory of its own.
+/// `second_core` is for the second thread; where there is none (-1), threads are left out. Returns how many answers
+/// were wrong.
 template <class T>
 int run_cost(const session& run, const shape& s, const row_set<T>& data, int second_core);
 

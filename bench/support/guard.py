@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from results import OWN, Measurement, costs_found
+from results import ATTENTION_NAMES, BACKWARD_WORK, OWN, Measurement, costs_found
 
 
 @dataclass
@@ -16,10 +16,11 @@ class Guarded:
     under: Measurement
     bound: float
     at_least: bool = False
+    work: float = 1.0  # as of a cost
 
     @property
     def ratio(self):
-        ratios = self.over.median / self.under.median, self.over.low / self.under.low
+        ratios = [self.work * r for r in (self.over.median / self.under.median, self.over.low / self.under.low)]
         return max(ratios) if self.at_least else min(ratios)
 
     @property
@@ -33,8 +34,11 @@ AGAINST_LOOP = {"float": {"sse2": 1.8, "avx2": 6.0, "avx512": 9.0}, "double": {"
 SHORT_ROWS = {16: 2.2, 32: 1.7, 64: 1.6, 128: 1.9, 256: 1.9}
 # Of what the memory allows, out of cache.
 OF_LIMIT = {"sse2": 0.2, "avx2": 0.4, "avx512": 0.65}
-# Costs are promised at 1.5 and so on; the guard bears a third more.
+# Attention's rate, of what the arithmetic alone allows.
+OF_MULTIPLY_ADDS = {"sse2": 0.35, "avx2": 0.5, "avx512": 0.4}
+# Costs are promised at 1.5 and so on; the guard bears a third more. How fast another library is says nothing here.
 MARGIN = 4 / 3
+COMPARED_WITH = (OWN, "std")
 
 
 def guarded(results):
@@ -60,12 +64,24 @@ def guarded(results):
             if short and long_row and cols in SHORT_ROWS:
                 found.append(Guarded(f"float, {architecture}, rows of {cols}: an element over one of a long row",
                                      short, long_row, SHORT_ROWS[cols]))
+        for rows, cols in results.shapes("attention", "float"):
+            alone = results.get("attention", "float", rows, cols, OWN, architecture, "multiply_adds")
+            for name, work in (("softmax", 1), ("sigmoid", 1), ("lssa", 1), ("softmax_backward", BACKWARD_WORK),
+                               ("sigmoid_backward", BACKWARD_WORK)):
+                own = results.get("attention", "float", rows, cols, OWN, architecture, name)
+                if own and alone:
+                    found.append(Guarded(f"float, {architecture}, {rows:,} x {cols:,}: attention, {ATTENTION_NAMES[name]}: of the "
+                                         "multiply-adds alone", alone, own, OF_MULTIPLY_ADDS[architecture],
+                                         at_least=True, work=work))
     for f in costs_found(results):
+        if f.cost.who not in COMPARED_WITH:
+            continue
         where = f"{f.type}, {f.rows:,} x {f.cols:,}: {f.cost.words}"
         if f.cost.at_most:
             found.append(Guarded(where, f.over, f.under, f.cost.at_most * MARGIN))
         elif f.promise and f.cost.at_least:
-            found.append(Guarded(where, f.over, f.under, f.cost.at_least / MARGIN, at_least=True))
+            found.append(Guarded(where, f.over, f.under, f.cost.at_least / MARGIN, at_least=True,
+                                 work=f.cost.work))
     return found
 
 

@@ -91,7 +91,7 @@ std::vector<std::pair<std::string, std::string>> describe_machine() {
   return facts;
 }
 
-int pin_to_core(int wanted) {
+int pin_to_core(int wanted, pthread_t thread) {
   const std::vector<int> cores = allowed_cores();
   const int core = wanted >= 0 || cores.empty() ? wanted : cores.back();
   cpu_set_t chosen;
@@ -100,7 +100,7 @@ int pin_to_core(int wanted) {
     return -1;
   }
   CPU_SET(core, &chosen);
-  return sched_setaffinity(0, sizeof chosen, &chosen) == 0 ? core : -1;
+  return pthread_setaffinity_np(thread, sizeof chosen, &chosen) == 0 ? core : -1;
 }
 
 std::vector<int> allowed_cores() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <pthread.h>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,9 +15,9 @@ std::vector<std::pair<std::string, std::string>> describe_machine();
 /// Bytes of the largest cache, 0 if the system does not say.
 std::size_t last_level_cache();
 
-/// Moves this thread to one core and keeps it there; without a choice the last one allowed, because interrupts prefer
-/// the first. Returns the core, or -1 if the system refuses.
-int pin_to_core(int wanted);
+/// Moves a thread to one core and keeps it there; without a choice the last one allowed, because interrupts prefer the
+/// first. Returns the core, or -1 if the system refuses.
+int pin_to_core(int wanted, pthread_t thread = pthread_self());
 
 /// The cores on which this thread may run.
 std::vector<int> allowed_cores();

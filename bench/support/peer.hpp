@@ -23,6 +23,11 @@ using noise_preparation = std::function<runner(float* g, std::size_t n)>;
 using sample_preparation =
     std::function<runner(const float* z, std::size_t* indices, std::size_t rows, std::size_t cols)>;
 
+/// Makes a runner that writes attention of one head, or what is compared with it, to out: q, k, v and out are n x
+/// depth, contiguous.
+using attention_preparation =
+    std::function<runner(const float* q, const float* k, const float* v, float* out, std::size_t n, std::size_t depth)>;
+
 struct peer {
   std::string name;                               ///< as the report shows it
   std::string version;                            ///< release and what it was built with
@@ -32,6 +37,8 @@ struct peer {
   noise_preparation float_gumbel_noise{};         ///< so too
   sample_preparation float_sample{};              ///< so too
   preparation<float> float_gumbel_softmax_rows{}; ///< so too, at temperature 1
+  attention_preparation float_attention{};        ///< so too: softmax attention
+  attention_preparation float_products{};         ///< so too: its two products without the softmax, (q k^T / sqrt d) v
 };
 
 peer loop_peer();
@@ -39,6 +46,7 @@ peer fast_loop_peer();
 peer eigen_peer();
 peer onednn_peer();
 peer xnnpack_peer();
+peer openblas_peer();
 peer libtorch_peer();
 
 /// The peers of this build.
@@ -52,6 +60,9 @@ inline std::vector<peer> available_peers() {
 #endif
 #if defined(XSOFTMAX_BENCH_XNNPACK)
   peers.push_back(xnnpack_peer());
+#endif
+#if defined(XSOFTMAX_BENCH_OPENBLAS)
+  peers.push_back(openblas_peer());
 #endif
 #if defined(XSOFTMAX_BENCH_LIBTORCH)
   peers.push_back(libtorch_peer());

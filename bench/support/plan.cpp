@@ -46,6 +46,19 @@ plan make_plan(scope how_much) {
       {"kinds", 64, 1000},     {"kinds", 1, 4096},        {"kinds", 1, 100'000},         {"calls", 1, 16},
       {"losses", 4096, 16},    {"losses", 256, 1000},     {"losses", 1, 131072},         {"noise", 256, 1000},
       {"noise", 1, 131072},    {"radius", 1, 1000},       {"radius", 16'000, 1000}};
+  // Queries and keys of one head, or keys of each head that a token meets; by its depth.
+  const std::vector<shape> some_attention{{"attention", 1024, 64}, {"attention", 2048, 128}, {"decode", 32768, 128}};
+  std::vector<shape> attention{{"attention_threads", 2048, 64}};
+  for (const std::size_t depth : {64, 128}) {
+    append(attention, {{"attention", 512, depth},
+                       {"attention", 1024, depth},
+                       {"attention", 2048, depth},
+                       {"attention", 4096, depth},
+                       {"decode", 512, depth},
+                       {"decode", 2048, depth},
+                       {"decode", 8192, depth},
+                       {"decode", 32768, depth}});
+  }
   plan p{};
   switch (how_much) {
   case scope::smoke:
@@ -61,7 +74,10 @@ plan make_plan(scope how_much) {
                      {"calls", 1, 16},
                      {"losses", 4, 1000},
                      {"noise", 4, 1000},
-                     {"radius", 1, 1000}};
+                     {"radius", 1, 1000},
+                     {"attention", 128, 64},
+                     {"attention_threads", 256, 64},
+                     {"decode", 256, 64}};
     p.double_costs = {columns[0]};
     break;
   case scope::quick:
@@ -69,6 +85,7 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, {vocabulary[0], vocabulary[2], short_rows[0], short_rows[2], short_rows[5]});
     p.float_costs = {columns.begin(), columns.end() - 1};
     append(p.float_costs, costs);
+    append(p.float_costs, some_attention);
     break;
   case scope::standard:
     p = {lengths({1, 3}, 100'000'000), lengths({1, 3}, 100'000'000), 7, 0.006};
@@ -107,6 +124,7 @@ plan make_plan(scope how_much) {
     append(p.float_shapes, short_rows);
     p.float_costs = {columns[1], columns[2], {"halves", 1, 16'000'000}, {"operations", 1, 1000}};
     append(p.float_costs, {costs.end() - 11, costs.end() - 1});
+    append(p.float_costs, some_attention);
     p.double_costs = {columns[1]};
     break;
   }
@@ -114,6 +132,7 @@ plan make_plan(scope how_much) {
     p.float_costs = p.double_costs = columns;
     append(p.float_costs, costs);
     append(p.float_costs, {{"halves", 1, 64'000'000}, {"losses", 1, 16'000'000}});
+    append(p.float_costs, attention);
   }
   if (how_much == scope::full) { // long columns: not aligned to a batch, and a narrow matrix
     append(p.float_costs, {{"columns", 10'000, 1000}, {"columns", 50'000, 64}});

@@ -20,7 +20,7 @@ enum class scope {
 /// One shape. All its variants are interleaved.
 struct shape {
   /// length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
-  /// kinds | calls | noise | losses
+  /// kinds | calls | noise | losses | radius | attention | attention_threads | decode
   std::string section;
   std::size_t rows;
   std::size_t cols;

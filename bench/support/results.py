@@ -22,7 +22,7 @@ class Key:
     """What was measured: the fields of a benchmark's name."""
 
     # length | vocabulary | short_rows | logits; of costs columns | halves | threads | sample_threads | operations |
-    # kinds | calls | noise | losses | radius
+    # kinds | calls | noise | losses | radius | attention | attention_threads | decode
     section: str
     type: str  # float | double
     rows: int
@@ -150,6 +150,25 @@ class Results:
         return bool(caches) and 2 * n * SIZE_OF[type_] > caches[-1][1]
 
 
+def attention_rates(results):
+    """[(architecture or peer, what it computes, {(n, depth): measurement})]: the library's, worst architecture first, then
+    the peers'."""
+    found = {}
+    for key, m in results.select(section="attention").items():
+        who = key.architecture if key.who == OWN else key.who
+        found.setdefault((who, key.algorithm), {})[key.rows, key.cols] = m
+    order = {who: i for i, who in enumerate(ARCHITECTURES + results.peers(section="attention"))}
+    names = list(ATTENTION_NAMES)
+    return [(who, name, found[who, name]) for who, name in sorted(found, key=lambda f: (order[f[0]], names.index(f[1])))]
+
+
+def attention_rate(name, n, measurement):
+    """GFLOP/s of attention of n queries and keys: the median, and the quartiles, the slower one first. Causal attention
+    counts in full, and so gets up to twice as far as the arithmetic."""
+    work = FORWARD_PRODUCTS * 2 * n * (BACKWARD_WORK if name.endswith("_backward") else 1)
+    return tuple(work / t for t in (measurement.median, measurement.high, measurement.low))
+
+
 def parse_name(name):
     parts = name.split("/")
     if len(parts) < 7 or "x" not in parts[2]:
@@ -201,6 +220,15 @@ class Cost:
     at_least: float = 0.0
     more_ns: float = 0.0  # promised instead: at most so much more for a call
     who: str = OWN  # of the dividend
+    work: float = 1.0  # of the divisor over that of the dividend, where it is not their times that are compared
+    from_rows: int = 0  # compared from this shape on
+    from_cols: int = 0
+    cached: int = 0  # bytes read per element: compared where all of them leave the caches
+
+    def compared(self, results, rows, cols):
+        caches = results.cache_sizes()
+        beyond = bool(caches) and self.cached * rows * cols > caches[-1][1]
+        return rows >= self.from_rows and cols >= self.from_cols and (beyond or not self.cached)
 
     def promised(self, results, type_, rows, cols):
         """The promises about halves are made for rows out of cache, as the one about reading slopes; the one about threads
@@ -218,9 +246,29 @@ class Cost:
     def kept(self, over, under, elements):
         if self.more_ns:
             return (over.median - under.median) * elements <= self.more_ns
-        ratio = over.median / under.median
+        ratio = self.ratio(over.median, under.median)
         return ratio <= self.at_most if self.at_most else ratio >= self.at_least
 
+    def ratio(self, over, under):
+        return self.work * over / under
+
+
+# Attention's products of 2 n^2 depth operations each: two forward and five backward, so many times the work.
+FORWARD_PRODUCTS = 2
+BACKWARD_WORK = 2.5
+# What is held to OpenBLAS's products, and to what share of their speed.
+FORWARD = [("softmax", "softmax attention", 0.95), ("sigmoid", "sigmoid attention", 0.95), ("lssa", "LSSA", 0.95),
+           ("lssar", "LSSAR", 0.65)]
+# A token's keys and values, of each of eight query heads or of four together, and the bytes of all for each element of
+# one head's keys.
+CACHES = [("float", "float cache", 64), ("float_shared", "shared float cache", 16), ("bfloat16", "bfloat16 cache", 32),
+          ("bfloat16_shared", "shared bfloat16 cache", 8)]
+
+# All that is measured of attention: the library's operations, what bounds them, and what peers have.
+ATTENTION_NAMES = {"softmax": "softmax", "softmax_causal": "softmax, causal", "sigmoid": "sigmoid", "lssa": "LSSA",
+                   "lssar": "LSSAR", "softmax_backward": "softmax, backward", "sigmoid_backward": "sigmoid, backward",
+                   "multiply_adds": "multiply-adds alone", "attention": "product, softmax, product",
+                   "products": "the two products alone"}
 
 COSTS = [
     Cost("columns", "columns", "rows", "columns over rows of the transpose", at_most=1.5),
@@ -258,6 +306,19 @@ COSTS = [
     Cost("noise", "softmax_and_discrete_distribution", "sample", "softmax, std::discrete_distribution over sample",
          who="std"),
     Cost("noise", "sample", "sample", "softmax, multinomial of libtorch over sample", who="libtorch"),
+    *[Cost("attention", "products", name, f"OpenBLAS's two products over {words}", at_least=at_least, who="OpenBLAS")
+      for name, words, at_least in FORWARD],
+    *[Cost("attention", "attention", name, f"oneDNN's softmax attention over {words}", at_least=1.0, who="oneDNN")
+      for name, words, _ in FORWARD if name != "lssar"],
+    *[Cost("attention", "multiply_adds", name, f"the multiply-adds alone over {words}", at_least=0.75, from_rows=2048,
+           from_cols=128) for name, words, _ in FORWARD if name != "lssar"],
+    *[Cost("attention", name, f"{name}_backward", f"rate of {name} attention's backward over its own", at_least=0.8,
+           work=BACKWARD_WORK) for name in ("softmax", "sigmoid")],
+    Cost("attention_threads", "one_thread", "two_threads", "softmax attention: one thread over two"),
+    *[Cost("decode", f"read_{name}", name, f"a read pass over a token, {words}", at_least=0.9, cached=read)
+      for name, words, read in CACHES],
+    *[Cost("decode", f"float{which}", f"bfloat16{which}", f"a token: float over bfloat16{words}", at_least=1.7,
+           cached=read) for which, words, read in (("", "", 64), ("_shared", ", shared cache", 16))],
     Cost("calls", "runtime", "named", "choice at run time over a named architecture", more_ns=5),
 ]
 
@@ -276,15 +337,15 @@ class CostFound:
 
     @property
     def ratio(self):
-        return self.over.median / self.under.median
+        return self.cost.ratio(self.over.median, self.under.median)
 
     @property
     def low(self):
-        return self.over.low / self.under.high
+        return self.cost.ratio(self.over.low, self.under.high)
 
     @property
     def high(self):
-        return self.over.high / self.under.low
+        return self.cost.ratio(self.over.high, self.under.low)
 
     @property
     def verdict(self):
@@ -302,7 +363,7 @@ def costs_found(results):
                 place = (cost.section, type_, rows, cols)
                 over = results.get(*place, cost.who, best if cost.who == OWN else "-", cost.over)
                 under = results.get(*place, OWN, best, cost.under)
-                if over and under:
+                if over and under and cost.compared(results, rows, cols):
                     found.append(CostFound(cost, type_, rows, cols, over, under,
                                            cost.promised(results, type_, rows, cols)))
     return found

@@ -184,7 +184,7 @@ double expected_seconds(const plan& p, const std::vector<shape>& shapes, const s
     }
   }
   for (const shape& s : costs) {
-    seconds += costs_of_shape * expected_seconds(p, guess_of_cost, s.rows * s.cols, s.rows * s.cols * sizeof(T));
+    seconds += expected_seconds_of_cost<T>(p, s);
   }
   return seconds;
 }

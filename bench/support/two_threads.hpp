@@ -15,11 +15,8 @@ namespace bench {
 /// sleeps only where none comes, so that it disturbs no measurement of one thread.
 class two_threads {
 public:
-  explicit two_threads(int core)
-      : second_([this, core] {
-          pin_to_core(core);
-          serve();
-        }) {}
+  /// The second thread is moved from outside: it may never run where this one spins, under a real-time scheduler.
+  explicit two_threads(int core) : second_([this] { serve(); }) { pin_to_core(core, second_.native_handle()); }
 
   ~two_threads() {
     stop_ = true;

@@ -492,7 +492,7 @@ def build_page(results):
                      f"<p>What the library promises about costs relative to each other, on {best}: the time of the first over "
                      "that of the second, medians per element of benchmarks that ran interleaved. Lines without a promise "
                      "are for orientation. Halves are promised for rows out of cache, two threads for batches of "
-                     "rows, the choice at run time as nanoseconds of a call, a token for keys and values out of cache.</p>",
+                     "rows, the choice at run time as nanoseconds of a call, a token for keys and values of more than twice the last cache.</p>",
                      costs_table(results),
                      "<p class='note'>Columns: down the columns of a row-major matrix of that shape, against the rows "
                      "of its transpose. Gradients: the logits stand for what comes from above. Masked: half of the logits are -inf, "

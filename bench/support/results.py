@@ -223,11 +223,11 @@ class Cost:
     work: float = 1.0  # of the divisor over that of the dividend, where it is not their times that are compared
     from_rows: int = 0  # compared from this shape on
     from_cols: int = 0
-    cached: int = 0  # bytes read per element: compared where all of them leave the caches
+    cached: int = 0  # bytes read per element: compared where the last cache holds less than half of them
 
     def compared(self, results, rows, cols):
         caches = results.cache_sizes()
-        beyond = bool(caches) and self.cached * rows * cols > caches[-1][1]
+        beyond = bool(caches) and self.cached * rows * cols > 2 * caches[-1][1]
         return rows >= self.from_rows and cols >= self.from_cols and (beyond or not self.cached)
 
     def promised(self, results, type_, rows, cols):

@@ -50,6 +50,58 @@ private:
   std::uint64_t state_ = 1;
 };
 
+/// Attention of each kind and its gradients, with whole and partial blocks of keys, and more keys than a segment.
+template <class T>
+void add_attention(hash& h, numbers& random) {
+  const auto filled = [&](std::size_t n) {
+    std::vector<T> x(n);
+    for (T& v : x) {
+      v = static_cast<T>(random.next() * 2);
+    }
+    return x;
+  };
+  for (const std::size_t kv_len : {5u, 130u, 1100u}) {
+    for (const std::size_t depth : {7u, 40u, 144u}) {
+      const std::size_t q_len = kv_len == 1100 ? 3 : 9;
+      const std::vector<T> q = filled(4 * q_len * depth);
+      const std::vector<T> k = filled(2 * kv_len * depth);
+      const std::vector<T> v = filled(2 * kv_len * depth);
+      const std::vector<T> dout = filled(q.size());
+      std::vector<T> out(q.size()), sums(4 * q_len), dq(q.size()), dk(k.size()), dv(v.size());
+      const auto queries = [&](auto& x) { return xs::attention_view(x.data(), 1, 4, q_len, depth); };
+      const auto keys = [&](auto& x) { return xs::attention_view(x.data(), 1, 2, kv_len, depth); };
+      const std::vector<double> slopes{0.5, 0.25, 0.125, 0.0625};
+      const auto add = [&](const auto& attend, const auto& gradients) {
+        attend(queries(q), keys(k), keys(v), queries(out));
+        gradients(queries(q), keys(k), keys(v), queries(dout), queries(dq), keys(dk), keys(dv));
+        for (const auto* x : {&out, &dq, &dk, &dv}) {
+          h.add(*x);
+        }
+      };
+      const xs::softmax_attention_options softmax{.causal = kv_len > 5, .alibi_slopes = slopes, .softcap = 20.0};
+      add(
+          [&](const auto&... x) {
+            xs::softmax_attention_options with_sums = softmax;
+            with_sums.log_sum_exp = xs::query_output(xs::matrix_view(sums.data(), 4, q_len));
+            xs::softmax_attention(x..., with_sums);
+            h.add(sums);
+          },
+          [&](const auto&... x) { xs::softmax_attention_backward(x..., softmax); });
+      const xs::sigmoid_attention_options sigmoid{.window_left = 77};
+      add([&](const auto&... x) { xs::sigmoid_attention(x..., sigmoid); },
+          [&](const auto&... x) { xs::sigmoid_attention_backward(x..., sigmoid); });
+      for (const double power : {0.0, 3.0}) {
+        xs::softplus_attention_options softplus{.causal = kv_len > 5};
+        if (power != 0) {
+          softplus.reweight_power = power;
+        }
+        add([&](const auto&... x) { xs::softplus_attention(x..., softplus); },
+            [&](const auto&... x) { xs::softplus_attention_backward(x..., softplus); });
+      }
+    }
+  }
+}
+
 template <class T>
 void run(const char* name) {
   constexpr T inf = std::numeric_limits<T>::infinity();
@@ -198,6 +250,7 @@ void run(const char* name) {
     }
     h.add(indices);
   }
+  add_attention<T>(h, random);
   h.print(name);
 }
 

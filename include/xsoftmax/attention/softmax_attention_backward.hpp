@@ -26,6 +26,8 @@ struct saved_results {
   template <class T, class Q, class V, class Apart>
   bool operator()(softmax_attention_backward_task<T>& task, const Q& queries, const V& values,
                   const Apart& apart) const {
+    static_assert(std::is_same_v<attention_compute<const Out>, T>,
+                  "xsoftmax: double does not mix with float or halves: all arguments must be computed in one type");
     constexpr const char* function = "softmax_attention_backward";
     const auto view = as_attention(out);
     const query_input& l = log_sum_exp;
@@ -63,10 +65,14 @@ void share_softmax_attention_backward(const Threads& threads, const Q& q, const 
               function, threads, options.workspace, task, options.key_bias_gradient,
               [](const auto& part) { call::softmax_attention_backward(Arch{}, part); }, head_gradient);
         };
-        if (sink_gradient.empty() || options.sink.empty()) {
-          run(no_head_gradient{});
-        } else {
-          run([&](std::size_t h, double sum) { set_number(sink_gradient, 0, h, static_cast<T>(sum)); });
+        const auto set = [&](std::size_t h, double sum) { set_number(sink_gradient, 0, h, static_cast<T>(sum)); };
+        if (!sink_gradient.empty() && !options.sink.empty()) {
+          run(set);
+          return;
+        }
+        run(no_head_gradient{});
+        for (std::size_t h = 0; !sink_gradient.empty() && h < task.heads; ++h) {
+          set(h, 0);
         }
       });
 }
@@ -117,8 +123,10 @@ template <class Arch = default_arch, detail::attention_argument Q, detail::atten
 void softmax_attention_backward(const Q& q, const K& k, const V& v, const Out& out, const query_input& log_sum_exp,
                                 const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
                                 const softmax_attention_options& options = {}) {
+  const auto& held = detail::evaluated(out);
+  using Held = std::remove_reference_t<decltype(held)>;
   detail::share_softmax_attention_backward<Arch>(
-      detail::this_thread{}, q, k, v, detail::saved_results<Out>{out, log_sum_exp}, dout, std::forward<DQ>(dq),
+      detail::this_thread{}, q, k, v, detail::saved_results<Held>{held, log_sum_exp}, dout, std::forward<DQ>(dq),
       std::forward<DK>(dk), std::forward<DV>(dv), options);
 }
 
@@ -141,8 +149,10 @@ template <class Arch = default_arch, detail::executor Executor, detail::attentio
 void softmax_attention_backward(Executor&& executor, const Q& q, const K& k, const V& v, const Out& out,
                                 const query_input& log_sum_exp, const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
                                 const softmax_attention_options& options = {}) {
+  const auto& held = detail::evaluated(out);
+  using Held = std::remove_reference_t<decltype(held)>;
   detail::share_softmax_attention_backward<Arch>(
-      detail::threads_of<Executor>{executor}, q, k, v, detail::saved_results<Out>{out, log_sum_exp}, dout,
+      detail::threads_of<Executor>{executor}, q, k, v, detail::saved_results<Held>{held, log_sum_exp}, dout,
       std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
 }
 

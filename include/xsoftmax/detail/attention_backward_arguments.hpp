@@ -49,17 +49,18 @@ bool checked_gradient_option(const char* function, const char* name, const gradi
                    x.kind() == number_kind::float64 ? sizeof(double) : sizeof(float), "bytes computed in", sizeof(T));
     return false;
   }
-  return equal_extents(function, "an option's gradient has another extent", name, x.extent(0) * x.extent(1), rows_name,
-                       rows) &&
-         equal_extents(function, "an option's gradient has another extent", name, x.extent(2) * x.extent(3), cols_name,
-                       cols);
+  constexpr const char* what = "an option's gradient has another extent";
+  return equal_extents(function, what, name, x.extent(0) * x.extent(1), rows_name, rows) &&
+         equal_extents(function, what, name, x.extent(2), cols_name, cols) &&
+         equal_extents(function, what, name, x.extent(3), "1", 1);
 }
 
 template <class T>
 void set_number(const gradient_output& x, std::size_t row, std::size_t col, T value) {
-  const std::ptrdiff_t row_stride = x.extent(0) == 1 ? x.stride(1) : x.stride(0);
-  static_cast<T*>(
-      x.data())[static_cast<std::ptrdiff_t>(row) * row_stride + static_cast<std::ptrdiff_t>(col) * x.stride(2)] = value;
+  const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(row / x.extent(1)) * x.stride(0) +
+                                static_cast<std::ptrdiff_t>(row % x.extent(1)) * x.stride(1) +
+                                static_cast<std::ptrdiff_t>(col) * x.stride(2);
+  static_cast<T*>(x.data())[offset] = value;
 }
 
 /// How units, the queries that share a head of keys, are shared out: by themselves or, where they are few, the segments
@@ -202,7 +203,7 @@ void write_option_gradients(const attention_backward_task<T>& task, const attent
       set_number(key_bias_gradient, b, j, sum);
     }
   }
-  for (std::size_t h = 0; task.head_sums != nullptr && h < task.heads; ++h) {
+  for (std::size_t h = 0; !std::is_same_v<HeadGradient, no_head_gradient> && h < task.heads; ++h) {
     double sum = 0;
     for (std::size_t b = 0; b < task.batch; ++b) {
       const double* const of_unit =

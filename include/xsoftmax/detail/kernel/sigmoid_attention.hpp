@@ -3,7 +3,7 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/attention.hpp>
-#include <xsoftmax/math/log.hpp>
+#include <xsoftmax/detail/kernel/attention_steps.hpp>
 #include <xsoftmax/math/sigmoid.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -17,13 +17,8 @@ public:
 
   XSOFTMAX_INLINE sigmoid_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                   const score_options<A, T>&, T* state)
-      : link_state<A, T>(task, rows, state), scale_(product_scale<A>(task)) {
-    using D = batch<A, double>;
-    const std::size_t keys = keys_of_entry<A>(task.key_lengths, rows.entry(), task.kv_len);
-    bias_ = static_cast<T>(task.bias == task.bias ? task.bias
-                           : keys == 0            ? 0.0
-                                                  : -math::log<A>(D(static_cast<double>(keys))).get(0));
-  }
+      : link_state<A, T>(task, rows, state), scale_(product_scale<A>(task)),
+        bias_(sigmoid_bias<A>(task, rows.entry())) {}
 
   XSOFTMAX_INLINE void begin_sweep(std::size_t) const {}
 

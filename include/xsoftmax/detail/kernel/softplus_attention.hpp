@@ -4,6 +4,7 @@
 #pragma once
 
 #include <xsoftmax/detail/kernel/attention.hpp>
+#include <xsoftmax/detail/kernel/attention_steps.hpp>
 #include <xsoftmax/math/log.hpp>
 #include <xsoftmax/math/softplus.hpp>
 
@@ -122,10 +123,7 @@ public:
 
   XSOFTMAX_INLINE reweighted_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                      const score_options<A, T>& options, T* state)
-      : Base(task, rows, options, state), power_(task.reweight_power),
-        whole_power_(power_ <= 1024 && power_ == static_cast<double>(static_cast<unsigned>(power_))
-                         ? static_cast<unsigned>(power_)
-                         : 0) {
+      : Base(task, rows, options, state), power_of_(task.reweight_power) {
     this->fill(Base::largest_term, T{});
   }
 
@@ -165,7 +163,7 @@ private:
     const V high(this->array(Base::mean_high)[r]);
     const V low(this->array(Base::mean_low)[r]);
     auto c = map(
-        [&](V v) XSOFTMAX_LAMBDA { return power_of(N::max_keeping_nan(((v - high) - low) * V(inverse), V(T{}))); }, u);
+        [&](V v) XSOFTMAX_LAMBDA { return power_of_(N::max_keeping_nan(((v - high) - low) * V(inverse), V(T{}))); }, u);
     if (visible != all_keys) {
       c = only_visible<A>(c, visible, T{});
     }
@@ -198,41 +196,7 @@ private:
     this->array(Base::inverse_largest)[r] = largest == 0 ? T{} : static_cast<T>(1.0 / (largest - mean));
   }
 
-  XSOFTMAX_INLINE V power_of(V x) const {
-    if (whole_power_ != 0) {
-      V square = x;
-      unsigned left = whole_power_;
-      while ((left & 1) == 0) {
-        square = square * square;
-        left >>= 1;
-      }
-      V result = square;
-      for (left >>= 1; left != 0; left >>= 1) {
-        square = square * square;
-        if ((left & 1) != 0) {
-          result = result * square;
-        }
-      }
-      return result;
-    }
-    return N::where_equal(x, V(T{}), x, any_power(x));
-  }
-
-  __attribute__((noinline)) V any_power(V x) const {
-    using D = batch<A, double>;
-    const auto of = [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); };
-    if constexpr (sizeof(T) == sizeof(double)) {
-      return of(x);
-    } else {
-      D low;
-      D high;
-      N::widen(x, low, high);
-      return N::narrow(of(low), of(high));
-    }
-  }
-
-  double power_;
-  unsigned whole_power_;
+  power_of_excess<A, T> power_of_;
   bool second_ = false;
 };
 

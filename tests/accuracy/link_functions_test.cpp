@@ -30,7 +30,7 @@ namespace {
 // As math_probe counts them.
 enum link_kind : int { sigmoid, sigmoid_of_pair, complement, softplus, tangent, logarithm };
 
-/// A bound of the error in ULP, and an argument near the largest error.
+/// The largest error of all floats, or that searches of 2 * 10^8 doubles have found, in ULP, and where.
 template <class T>
 struct largest_error {
   double ulp;
@@ -57,11 +57,21 @@ struct subject_function {
 
 // clang-format off
 const std::array subjects_of_test = {
-    subject_function{sigmoid, "sigmoid", {2.0, 0}, {2.0, 0}, {2.0, 0}, {2.0, 0}},
-    subject_function{complement, "1 - sigmoid", {2.0, 0}, {2.0, 0}, {2.0, 0}, {2.0, 0}},
-    subject_function{softplus, "softplus", {2.5, 0}, {2.5, 0}, {2.5, 0}, {2.5, 0}},
-    subject_function{tangent, "tanh", {3.0, 0}, {3.0, 0}, {3.0, 0}, {3.0, 0}},
-    subject_function{logarithm, "log1p", {2.0, 0}, {2.0, 0}, {2.0, 0}, {2.0, 0}}};
+    subject_function{sigmoid, "sigmoid",
+                     {1.5967, -0x1.ff1d3ep-2f}, {1.6020, -0x1.001802p-1f},
+                     {1.8105, -0x1.1c0ab2bb6806dp+2}, {1.8359, -0x1.1c2e574ace2cep+2}},
+    subject_function{complement, "1 - sigmoid",
+                     {1.5967, 0x1.ff1d3ep-2f}, {1.6020, 0x1.001802p-1f},
+                     {1.8105, 0x1.1c0ab2bb6806dp+2}, {1.8359, 0x1.1c2e574ace2cep+2}},
+    subject_function{softplus, "softplus",
+                     {2.0009, -0x1.fe3c0ep-2f}, {2.0164, -0x1.00a4c8p-1f},
+                     {2.2920, -0x1.1cabd8b671d1dp+2}, {2.3281, -0x1.1c6d57e40b415p+2}},
+    subject_function{tangent, "tanh",
+                     {2.4135, 0x1.fc9bb4p-8f}, {2.4177, 0x1.fffa5p-5f},
+                     {2.6934, 0x1.bbaffb15f3c55p-3}, {2.6470, 0x1.f4db5f312051dp-6}},
+    subject_function{logarithm, "log1p",
+                     {1.9684, 0x1.fa2cp-9f}, {1.9684, 0x1.fa2cp-9f},
+                     {1.9883, 0x1.ff8ba3e4e8a01p-9}, {1.9883, 0x1.ff8ba3e4e8a01p-9}}};
 // clang-format on
 
 /// The type in which the exact values of functions of T are computed: good to 2^-28 (double: 2^-9) ULP.
@@ -206,8 +216,9 @@ void report(const std::vector<math_probe<T>>& probes, const errors<T>& worst) {
       WARN(subjects_of_test[f].name << ", " << scalar_name<T>() << ", " << probes[a].arch << ": at most "
                                     << worst[f][a].ulp << " ULP, at " << exact_text(worst[f][a].x));
       const double largest = subjects_of_test[f].template largest<T>(probes[a].fused).ulp;
-      CHECK(worst[f][a].ulp <= largest);
-      CHECK(worst[f][a].ulp >= largest / 2);
+      // Up to the last digit; in double, searches end where others could go on.
+      CHECK(worst[f][a].ulp <= largest + (std::is_same_v<T, float> ? 0.0001 : 0.05));
+      CHECK(worst[f][a].ulp >= largest - (std::is_same_v<T, float> ? 0.0001 : 0.001));
     }
   }
 }

@@ -617,15 +617,15 @@ TEMPLATE_LIST_TEST_CASE("attention_backward_workspace: what is asked for, at any
       const std::size_t shared = xs::attention_backward_workspace(run, query_view(p), key_view(p), value_view(p));
       for (const std::size_t offset : {0u, 1u, 63u}) {
         const auto [message, g] = with(bytes, offset);
-        found.expect(message == "nothing", [&] { return message; });
+        found.expect(message == "nothing", [&, &text = message] { return text; });
         expect_same_gradients<Of>(found, p, expected, g, "given workspace");
         const auto [message2, g2] = with(shared, offset, run);
-        found.expect(message2 == "nothing", [&] { return message2; });
+        found.expect(message2 == "nothing", [&, &text = message2] { return text; });
         expect_same_gradients<Of>(found, p, expected, g2, "given workspace, executor");
       }
       const auto [message, g] = with(bytes - 1, 0);
       found.expect(message.find("workspace is too small") != std::string::npos && g.dq[0] == -7,
-                   [&] { return "a byte less: " + message; });
+                   [&, &text = message] { return "a byte less: " + text; });
     });
   }
   XSOFTMAX_CHECK_FINDINGS(found);

@@ -205,8 +205,8 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: known answers", "[attention][backwa
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: options and shapes in every combination", "[attention][backward][accuracy]",
-                        subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: options and shapes in every combination",
+                        "[attention][backward][accuracy]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -222,7 +222,8 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: options and shapes in every combina
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[attention][backward][accuracy]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[attention][backward][accuracy]",
+                        subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -362,8 +363,8 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: dq depends on the query and the key
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace", "[attention][backward][special][accuracy]",
-                        subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace",
+                        "[attention][backward][special][accuracy]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {

@@ -70,7 +70,7 @@ XSOFTMAX_INLINE batch<A, double> growth_minus_one(const reduced<A, double>& r) {
 /// Zeros stay as they are, -1 and 1 at the infinities and from where they are the nearest numbers, NaN for NaN.
 ///
 /// Largest error, of all floats: 2.4135 ULP at 0x1.fc9bb4p-8, without fma 2.4177 ULP at 0x1.fffa5p-5; largest found for
-/// double: 2.694 ULP at 0x1.bbaffb15f3c55p-3, without fma 2.647 ULP at 0x1.f4db5f312051dp-6.
+/// double: 2.758 ULP at 0x1.ff47efb71cbf5p-6, without fma 2.774 ULP at 0x1.fcec38faca4f9p-6.
 template <class A, class T>
 XSOFTMAX_INLINE batch<A, T> tanh(batch<A, T> x) {
   using N = native<A>;

@@ -106,7 +106,7 @@ void expect_answers(findings& found, const std::vector<T>& x, const std::vector<
 
 } // namespace
 
-TEST_CASE("attention_backward: the formulas are those of finite differences", "[attention][backward][accuracy]") {
+TEST_CASE("attention_backward: the formulas are those of finite differences", "[attention][backward][unit]") {
   findings found;
   for (std::uint64_t seed = 0; seed < 24; ++seed) {
     generator random(seed);
@@ -137,7 +137,7 @@ TEST_CASE("attention_backward: the formulas are those of finite differences", "[
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: known answers", "[attention][backward][accuracy]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: known answers", "[attention][backward][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -222,8 +222,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: options and shapes in every combina
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[attention][backward][accuracy]",
-                        subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[attention][backward][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -250,7 +249,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[at
 }
 
 TEMPLATE_LIST_TEST_CASE("softmax_attention_backward: what the forward left has the bits of what is found again",
-                        "[attention][backward][accuracy]", subjects) {
+                        "[attention][backward][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -272,7 +271,7 @@ TEMPLATE_LIST_TEST_CASE("softmax_attention_backward: what the forward left has t
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: whoever runs the bodies, the bits of the call without",
-                        "[attention][backward][invariance][accuracy]", subjects) {
+                        "[attention][backward][invariance][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -299,7 +298,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: whoever runs the bodies, the bits o
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: a batch has the bits of its heads alone",
-                        "[attention][backward][invariance][accuracy]", subjects) {
+                        "[attention][backward][invariance][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -334,7 +333,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: a batch has the bits of its heads a
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: dq depends on the query and the keys that it sees alone",
-                        "[attention][backward][invariance][accuracy]", subjects) {
+                        "[attention][backward][invariance][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -363,8 +362,8 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: dq depends on the query and the key
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace",
-                        "[attention][backward][special][accuracy]", subjects) {
+TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace", "[attention][backward][special][unit]",
+                        subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -418,7 +417,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace",
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: NaN reaches exactly whom it enters",
-                        "[attention][backward][special][accuracy]", subjects) {
+                        "[attention][backward][special][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -468,7 +467,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: NaN reaches exactly whom it enters"
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: every layout has the bits of the contiguous one",
-                        "[attention][backward][invariance][accuracy]", subjects) {
+                        "[attention][backward][invariance][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -511,7 +510,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: every layout has the bits of the co
 }
 
 TEMPLATE_LIST_TEST_CASE("attention_backward: halves are computed in float and rounded once",
-                        "[attention][backward][half][accuracy]", architectures) {
+                        "[attention][backward][half][unit]", architectures) {
   using Arch = TestType;
   if (!runnable<Arch>()) {
     return;
@@ -564,7 +563,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: halves are computed in float and ro
 
 #if defined(XSOFTMAX_DISPATCH) && defined(__x86_64__)
 TEMPLATE_LIST_TEST_CASE("attention_backward: avx2 and avx512 give the same bits",
-                        "[attention][backward][invariance][accuracy]", scalars) {
+                        "[attention][backward][invariance][unit]", scalars) {
   using T = TestType;
   if (!runnable<xs::arch::avx2>() || !runnable<xs::arch::avx512>()) {
     return;
@@ -581,7 +580,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: avx2 and avx512 give the same bits"
 #endif
 
 TEMPLATE_LIST_TEST_CASE("attention_backward_workspace: what is asked for, at any alignment, and no more",
-                        "[attention][backward][accuracy]", subjects) {
+                        "[attention][backward][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
   if (!runnable<Arch>()) {
@@ -632,7 +631,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward_workspace: what is asked for, at any
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEST_CASE("attention_backward: nothing to do", "[attention][backward][accuracy]") {
+TEST_CASE("attention_backward: nothing to do", "[attention][backward][unit]") {
   const attention_shape shapes[] = {{0, 1, 1, 3, 4, 5, 6}, {1, 0, 1, 3, 4, 5, 6}, {1, 1, 1, 0, 4, 5, 6},
                                     {1, 1, 1, 3, 0, 5, 6}, {1, 1, 1, 3, 4, 0, 6}, {1, 1, 1, 3, 4, 5, 0}};
   for (const attention_shape& s : shapes) {
@@ -649,7 +648,7 @@ TEST_CASE("attention_backward: nothing to do", "[attention][backward][accuracy]"
   }
 }
 
-TEST_CASE("attention_backward: mistakes are named and nothing is written", "[attention][backward][errors][accuracy]") {
+TEST_CASE("attention_backward: mistakes are named and nothing is written", "[attention][backward][errors][unit]") {
   std::vector<float> elements(4000, 0.5f);
   std::vector<float> results(4000, -7.0f);
   using input = xs::attention_view<const float>;

@@ -6,31 +6,13 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
-namespace detail {
-
-template <class Q, class K, class V>
-std::size_t backward_workspace_bytes(const Q& q, const K& k, const V& v, bool shared) {
-  using T = attention_compute<const Q>;
-  const auto queries = as_attention(q);
-  const auto keys = as_attention(k);
-  const auto values = as_attention(v);
-  if (!checked_heads("attention_backward_workspace", queries, keys, values)) {
-    return 0;
-  }
-  attention_task<T> task;
-  set_heads(task, queries, keys, values);
-  const attention_backward_split split(task, shared);
-  return split.units == 0 ? 0 : attention_backward_split::layout<T>(split, task).total * sizeof(T);
-}
-
-} // namespace detail
-
 /// Bytes of workspace that the backward of attention of any kind needs for these arguments, at any alignment. It
 /// depends on their shapes and types only: a few numbers for each element of one head's keys and values and of 384 or a
 /// sixteenth of the queries that share it. Throws std::invalid_argument if the shapes disagree.
 template <detail::attention_argument Q, detail::attention_argument K, detail::attention_argument V>
 [[nodiscard]] std::size_t attention_backward_workspace(const Q& q, const K& k, const V& v) {
-  return detail::backward_workspace_bytes(q, k, v, false);
+  return detail::workspace_bytes("attention_backward_workspace", q, k, v,
+                                 [](const auto& task) { return detail::backward_elements(task, false); });
 }
 
 /// The same for the calls with an executor: that for each of the bodies that it is given, of which there are at
@@ -38,7 +20,8 @@ template <detail::attention_argument Q, detail::attention_argument K, detail::at
 template <detail::executor Executor, detail::attention_argument Q, detail::attention_argument K,
           detail::attention_argument V>
 [[nodiscard]] std::size_t attention_backward_workspace(const Executor&, const Q& q, const K& k, const V& v) {
-  return detail::backward_workspace_bytes(q, k, v, true);
+  return detail::workspace_bytes("attention_backward_workspace", q, k, v,
+                                 [](const auto& task) { return detail::backward_elements(task, true); });
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -27,18 +27,8 @@ bool checked_own_options(const char* function, const softmax_attention_options& 
   if (l.empty()) {
     return true;
   }
-  if (l.kind() != kind_of<T>()) {
-    raise_mismatch(function, "log_sum_exp must be of the type that is computed in", "bytes of log_sum_exp's elements",
-                   l.kind() == number_kind::float64 ? sizeof(double) : sizeof(float), "bytes computed in", sizeof(T));
+  if (!checked_query_numbers<T>(function, "log_sum_exp", l, q)) {
     return false;
-  }
-  const std::size_t extent[4] = {q.batch(), q.heads(), q.length(), 1};
-  const char* const name[4] = {"batch", "heads", "q_len", "depth"};
-  for (int i = 0; i < 4; ++i) {
-    if (!equal_extents(function, "log_sum_exp must be [batch, heads, q_len, 1]", "log_sum_exp", l.extent(i), name[i],
-                       extent[i])) {
-      return false;
-    }
   }
   task.log_sum_exp = {l.data(), l.stride(0), l.stride(1), l.stride(2), 0, storage_format::native};
   return true;

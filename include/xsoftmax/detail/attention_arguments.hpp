@@ -192,6 +192,26 @@ inline bool checked_heads_option(const char* function, const char* name, const n
   return true;
 }
 
+/// Are these numbers of the type that is computed in, and as many as queries?
+template <class T, class Q, class Void>
+bool checked_query_numbers(const char* function, const char* name, const number_array<Void>& x,
+                           const attention_view<Q>& q) {
+  if (x.kind() != kind_of<T>()) {
+    raise_mismatch(function, "the numbers of queries must be of the type that is computed in", name,
+                   x.kind() == number_kind::float64 ? sizeof(double) : sizeof(float), "bytes computed in", sizeof(T));
+    return false;
+  }
+  const std::size_t extent[4] = {q.batch(), q.heads(), q.length(), 1};
+  const char* const extent_name[4] = {"batch", "heads", "q_len", "depth"};
+  for (int i = 0; i < 4; ++i) {
+    if (!equal_extents(function, "there must be a number for each query, [batch, heads, q_len, 1]", name, x.extent(i),
+                       extent_name[i], extent[i])) {
+      return false;
+    }
+  }
+  return true;
+}
+
 /// Options that all kinds have. Q is [batch, heads, q_len, depth].
 template <class T, class Options, class Q, class K>
 bool checked_options(const char* function, const Options& options, const attention_view<Q>& q,
@@ -352,6 +372,24 @@ struct attention_split {
     return at_once * one.total() + few_units * segments * small.partial() + attention_room::line;
   }
 };
+
+/// Bytes of the elements(task) that a call with these arguments needs.
+template <class Q, class K, class V, class Elements>
+std::size_t workspace_bytes(const char* function, const Q& q, const K& k, const V& v, const Elements& elements) {
+  using T = attention_compute<const Q>;
+  const auto& held_q = evaluated(q);
+  const auto& held_k = evaluated(k);
+  const auto& held_v = evaluated(v);
+  const auto queries = as_attention(held_q);
+  const auto keys = as_attention(held_k);
+  const auto values = as_attention(held_v);
+  if (!checked_heads(function, queries, keys, values)) {
+    return 0;
+  }
+  attention_task<T> task;
+  set_heads(task, queries, keys, values);
+  return elements(task) * sizeof(T);
+}
 
 /// Room that the caller gave, or of the call's own.
 template <class T>

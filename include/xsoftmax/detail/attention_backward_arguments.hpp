@@ -17,26 +17,6 @@ bool checked_gradient(const char* function, const char* name, const attention_vi
          equal_extents(function, "a gradient differs in its depth", name, x.depth(), gradient_name, g.depth());
 }
 
-/// Are these numbers of the type that is computed in, and as many as queries?
-template <class T, class Q, class Void>
-bool checked_query_numbers(const char* function, const char* name, const number_array<Void>& x,
-                           const attention_view<Q>& q) {
-  if (x.kind() != kind_of<T>()) {
-    raise_mismatch(function, "the numbers of queries must be of the type that is computed in", name,
-                   x.kind() == number_kind::float64 ? sizeof(double) : sizeof(float), "bytes computed in", sizeof(T));
-    return false;
-  }
-  const std::size_t extent[4] = {q.batch(), q.heads(), q.length(), 1};
-  const char* const extent_name[4] = {"batch", "heads", "q_len", "depth"};
-  for (int i = 0; i < 4; ++i) {
-    if (!equal_extents(function, "there must be a number for each query, [batch, heads, q_len, 1]", name, x.extent(i),
-                       extent_name[i], extent[i])) {
-      return false;
-    }
-  }
-  return true;
-}
-
 /// Is an output of the options of the type that is computed in, and a matrix of that extent?
 template <class T>
 bool checked_gradient_option(const char* function, const char* name, const gradient_output& x, const char* rows_name,
@@ -122,6 +102,13 @@ struct attention_backward_split {
     }
   };
 };
+
+/// Elements of workspace that the task needs.
+template <class T>
+std::size_t backward_elements(const attention_task<T>& task, bool shared) {
+  const attention_backward_split split(task, shared);
+  return split.units == 0 ? 0 : attention_backward_split::layout<T>(split, task).total;
+}
 
 /// Checks what all kinds have, then has own(task, queries, values, apart) check and set the rest, where apart(name,
 /// view) says whether an input shares no element with an output, and hands launch(task) what is to be done.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Attention, tile by tile: scores of a few queries with a block of keys, the link function on them while they are hot,
-// and their product with the block's values. What the kinds of attention differ in is the link:
-//   link(unit)                          reads the options, sets up the state of each row
-//   prepare(block, count)               a block of packed keys, once
+// and their product with the block's values. What the kinds of attention differ in is the link, which sets up the state
+// of each row and answers to:
+//   prepare_query(row, q), prepare_keys(block, count)   what enters the products
+//   begin_sweep(n), end_sweep(n)          it may want all scores more than once
+//   start_totals(), begin_segment()       sums over all keys, and over a segment of them, start
 //   link_rows(first, rows, scores, visible)  scores become weights; leaves in `visible` the keys whose values are seen
-//   scales(row)                         what the sums so far are multiplied by then, for the rows from this one on
-//   begin_segment(), end_segment()      sums of a segment of keys start; they join those of the segments before
-//   finish(row)                         what the sums are multiplied by in the end
+//   scales(row)                           what the segment's sums are multiplied by then, from this row on
+//   end_segment(sums, ...)                the segment's sums join those of the segments before
+//   finish(row)                           what the sums are multiplied by in the end
 //
 // The result of a query is built from blocks of 64 keys that begin at key 0, whatever else is in the tile: each score
 // is one chain over the depth (in pieces of 128), each sum of a block one chain over its keys, blocks of a segment and
@@ -213,14 +215,8 @@ private:
     return task_.value_depth / lanes<A, T> + (task_.value_depth % lanes<A, T> != 0 ? 1 : 0);
   }
 
-  XSOFTMAX_INLINE void clear(T* sums) const {
-    for (std::size_t i = 0; i < rows_.count() * room_.value_depth; i += lanes<A, T>) {
-      N::store(sums + i, V(T{}));
-    }
-  }
-
   XSOFTMAX_INLINE void start_totals() {
-    clear(totals());
+    clear<A>(totals(), rows_.count() * room_.value_depth);
     link_.start_totals();
   }
 
@@ -236,7 +232,7 @@ private:
 
   /// Sums of the keys of a segment: those of values into `sums`, others into the link's state.
   XSOFTMAX_INLINE void sum_segment(std::size_t s, T* sums, bool with_values) {
-    clear(sums);
+    clear<A>(sums, rows_.count() * room_.value_depth);
     link_.begin_segment();
     std::size_t first = s * key_segment;
     std::size_t last = first + key_segment;
@@ -295,10 +291,7 @@ private:
     view.last = 0;
     key_bits any = 0;
     for (std::size_t i = 0; i < rows; ++i) {
-      const key_range& seen = rows_.seen(r + i);
-      const std::size_t from = seen.first <= first ? 0 : seen.first - first;
-      const std::size_t to = seen.last <= first ? 0 : seen.last - first < count ? seen.last - first : count;
-      view.row[i] = from < to ? bits_between<A>(from, to) : 0;
+      view.row[i] = bits_of_range<A>(rows_.seen(r + i), first, count);
       if (options_.hide() && view.row[i] != 0) {
         view.row[i] &= options_.visible(rows_.head(r + i), rows_.query(r + i), first, count);
       }
@@ -333,13 +326,8 @@ private:
     const std::size_t batches = (view.last - from + lanes<A, T> - 1) / lanes<A, T>;
     for (std::size_t i = 0; i < rows; i += tile_rows) {
       const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
-      const matrix_rows<T> score{score_ + i * key_block + from, key_block};
-      // A chain over the depth, in pieces; scores without depth are 0.
-      for (std::size_t c = 0; c == 0 || c < task_.depth; c += depth_block) {
-        const std::size_t depth = task_.depth - c < depth_block ? task_.depth - c : depth_block;
-        product<A, T>(height, queries.from(i, c), matrix_rows<const T>{keys + c * key_block, key_block}, depth,
-                      c == 0 ? nullptr : ones_.entry, score, batches);
-      }
+      deep_product<A, T>(height, queries.from(i), {keys, key_block}, task_.depth,
+                         {score_ + i * key_block + from, key_block}, batches);
     }
   }
 
@@ -382,19 +370,8 @@ private:
       return;
     }
     for (std::size_t l = 0; l < height; ++l) {
-      careful_product(score_ + (i + l) * key_block, seen[l], scales[l], to.from(l).data);
-    }
-  }
-
-  /// The product of a row where values that the row does not see are NaN or infinite: the same chains without them.
-  __attribute__((noinline)) void careful_product(const T* weight, key_bits seen, T scale, T* to) const {
-    for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
-      V sum(T{});
-      for (key_bits left = seen; left != 0; left &= left - 1) {
-        const auto j = static_cast<std::size_t>(__builtin_ctzll(left));
-        sum = N::multiply_add(V(weight[j]), values_.template load<A>(j, n), sum);
-      }
-      N::store(to + n, N::multiply_add(N::template load<T>(to + n), V(scale), sum));
+      careful_product<A>(score_ + (i + l) * key_block, 1, seen[l], values_, scales[l], to.from(l).data,
+                         value_batches());
     }
   }
 
@@ -421,16 +398,6 @@ private:
 
   enum class finiteness : unsigned char { unknown, yes, no };
 
-  struct row_of_ones {
-    T entry[tile_rows];
-
-    constexpr row_of_ones() : entry() {
-      for (T& x : entry) {
-        x = T{1};
-      }
-    }
-  };
-
   const attention_task<T>& task_;
   std::size_t unit_;
   attention_rows<A, T> rows_;
@@ -440,7 +407,6 @@ private:
   matrix_rows<const T> values_{nullptr, 0}; ///< of the block; looked up when first wanted
   finiteness finite_ = finiteness::unknown;
   bool streams_keys_ = false;
-  row_of_ones ones_;
   alignas(64) T score_[group_rows * key_block] = {};
 };
 

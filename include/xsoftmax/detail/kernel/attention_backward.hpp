@@ -4,12 +4,12 @@
 // products:
 //   dq += ds k        dk += ds^T q        dv += p^T dout
 // What the kinds of attention differ in is the link:
-//   forward                                      the forward's link, which prepares queries and keys
-//   recall(tile)                                 finds again what the forward knew of some queries: a few numbers of
-//   each slopes(rows, numbers, scores, dp, visible)   scores become weights and dp slopes; leaves in `visible` the keys
+//   forward                      the forward's link, which prepares queries and keys
+//   recall(tile)                 finds again what the forward knew of each query: a few numbers
+//   slopes(rows, numbers, scores, dp, visible)   scores become weights and dp slopes; leaves in `visible` the keys
 //   whose
-//                                                values are seen
-//   finish_query(row), finish_key(row)           from the gradient of what entered the product to that of the argument
+//                                values are seen
+//   finish_query(...), finish_key(...)   from the gradient of what entered the product to that of the argument
 //
 // Every sum is built from blocks of 64 keys that begin at key 0 or of 48 queries that begin at the first of the heads
 // that share keys: a block is one chain, blocks of a segment and segments follow one another. Who sums up which segment
@@ -41,35 +41,11 @@ __attribute__((noinline)) void turn(matrix_rows<const T> from, std::size_t rows,
   }
 }
 
-/// x = 0, n a multiple of a line.
-template <class A, class T>
-__attribute__((noinline)) void clear(T* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; i += lanes<A, T>) {
-    native<A>::store(x + i, batch<A, T>(T{}));
-  }
-}
-
 /// y += x, n a multiple of a line.
 template <class A, class T>
 __attribute__((noinline)) void add_to(T* y, const T* x, std::size_t n) {
   for (std::size_t i = 0; i < n; i += lanes<A, T>) {
     native<A>::store(y + i, native<A>::template load<T>(y + i) + native<A>::template load<T>(x + i));
-  }
-}
-
-/// to += weight_0 row_0 + weight_1 row_1 + ... over the set bits of `seen`: the chain of a product without the others,
-/// which may be NaN.
-template <class A, class T>
-__attribute__((noinline)) void careful_chain(const T* weight, std::size_t stride, std::uint64_t seen,
-                                             matrix_rows<const T> rows, T* to, std::size_t batches) {
-  using V = batch<A, T>;
-  for (std::size_t n = 0; n < batches * lanes<A, T>; n += lanes<A, T>) {
-    V sum(T{});
-    for (std::uint64_t left = seen; left != 0; left &= left - 1) {
-      const auto j = static_cast<std::size_t>(__builtin_ctzll(left));
-      sum = native<A>::multiply_add(V(weight[j * stride]), native<A>::template load<T>(rows.from(j, n).data), sum);
-    }
-    native<A>::store(to + n, native<A>::template load<T>(to + n) + sum);
   }
 }
 
@@ -389,10 +365,7 @@ private:
     view.last_row = 0;
     for (std::size_t i = 0; i < rows; ++i) {
       const std::size_t row = block * query_block + i;
-      const key_range& seen = windows()[row];
-      const std::size_t from = seen.first <= first ? 0 : seen.first - first;
-      const std::size_t to = seen.last <= first ? 0 : seen.last - first < count ? seen.last - first : count;
-      view.row[i] = from < to ? bits_between<A>(from, to) : 0;
+      view.row[i] = bits_of_range<A>(windows()[row], first, count);
       if (options_.hide() && view.row[i] != 0) {
         view.row[i] &= options_.visible(head(row), query(row), first, count);
       }
@@ -459,11 +432,7 @@ private:
     const std::size_t batches = quotient_up(view.last_key - from, lanes<A, T>);
     for (std::size_t i = view.first_row; i < view.last_row; i += tile_rows) {
       const std::size_t height = view.last_row - i < tile_rows ? view.last_row - i : tile_rows;
-      for (std::size_t c = 0; c == 0 || c < depth; c += depth_block) {
-        const std::size_t piece = depth - c < depth_block ? depth - c : depth_block;
-        product<A, T>(height, read_only(rows.from(i, c)), matrix_rows<const T>{keys + c * key_block + from, key_block},
-                      piece, c == 0 ? nullptr : ones_.entry, to.from(i, from), batches);
-      }
+      deep_product<A, T>(height, read_only(rows.from(i)), {keys + from, key_block}, depth, to.from(i, from), batches);
     }
   }
 
@@ -503,12 +472,12 @@ private:
       const matrix_rows<T> to = sums().from(row + i);
       if (finite_keys_) {
         product<A, T>(height, read_only(slopes().from(i, view.first_key)), key_rows().from(view.first_key),
-                      view.last_key - view.first_key, ones_.entry, to, batches_of(task_.depth));
+                      view.last_key - view.first_key, unchanged<A, T>.entry, to, batches_of(task_.depth));
         continue;
       }
       for (std::size_t l = 0; l < height; ++l) {
-        careful_chain<A>(slopes().from(i + l).data, 1, view.row[i + l], key_rows(), to.from(l).data,
-                         batches_of(task_.depth));
+        careful_product<A>(slopes().from(i + l).data, 1, view.row[i + l], key_rows(), T{1}, to.from(l).data,
+                           batches_of(task_.depth));
       }
     }
   }
@@ -536,7 +505,7 @@ private:
         for (std::size_t i = first_row; i < last_row; ++i) {
           by |= (seen[i] >> j & 1) << i;
         }
-        careful_chain<A>(x.data + j, x.stride, by, read_only(rows), to.from(j).data, batches_of(depth));
+        careful_product<A>(x.data + j, x.stride, by, read_only(rows), T{1}, to.from(j).data, batches_of(depth));
       }
       return;
     }
@@ -548,7 +517,7 @@ private:
     for (std::size_t j = first_key; j < last_key; j += tile_rows) {
       const std::size_t height = last_key - j < tile_rows ? last_key - j : tile_rows;
       product<A, T>(height, read_only(turned.from(j, first_row)), read_only(rows.from(first_row)), last_row - first_row,
-                    ones_.entry, to.from(j), batches_of(depth));
+                    unchanged<A, T>.entry, to.from(j), batches_of(depth));
     }
   }
 
@@ -585,16 +554,6 @@ private:
   /// Number of a query that the links leave to this class: does it see a key?
   static constexpr std::size_t sees_any = attention_backward_room::numbers_per_query - 1;
 
-  struct row_of_ones {
-    T entry[tile_rows];
-
-    constexpr row_of_ones() : entry() {
-      for (T& x : entry) {
-        x = T{1};
-      }
-    }
-  };
-
   const attention_backward_task<T>& task_;
   attention_task<T> forward_;
   std::size_t unit_;
@@ -611,7 +570,6 @@ private:
   attention_backward_room room_;
   Link link_;
   bool finite_keys_ = false;
-  row_of_ones ones_;
 };
 
 /// All units of a task.

@@ -85,6 +85,14 @@ XSOFTMAX_INLINE key_range window_of(const attention_task<T>& task, std::size_t i
   return last <= first ? key_range{0, 0} : key_range{static_cast<std::size_t>(first), static_cast<std::size_t>(last)};
 }
 
+/// The bits of the keys of a range among the `count` keys from `first` on.
+template <class A>
+XSOFTMAX_INLINE key_bits bits_of_range(const key_range& range, std::size_t first, std::size_t count) {
+  const std::size_t from = range.first <= first ? 0 : range.first - first;
+  const std::size_t to = range.last <= first ? 0 : range.last - first < count ? range.last - first : count;
+  return from < to ? bits_between<A>(from, to) : 0;
+}
+
 /// Number `index` of an option.
 template <class A, class T>
 XSOFTMAX_INLINE T number_at(const option_array& x, std::ptrdiff_t index) {

@@ -61,7 +61,7 @@ public:
   XSOFTMAX_INLINE double head_sum(std::size_t h, const T* number) const {
     const T sink = number_at<A, T>(sink_, static_cast<std::ptrdiff_t>(h) * sink_.stride[1]);
     const T weight = math::exp<A, T>(V(sink - number[log_sum_exp])).get(0);
-    return -static_cast<double>(weight * number[mean]);
+    return -static_cast<double>(uncontracted(V(weight) * V(number[mean])).get(0));
   }
 
 private:

@@ -4,6 +4,7 @@
 // serves both.
 #pragma once
 
+#include <xsoftmax/detail/attention_task.hpp>
 #include <xsoftmax/detail/chunk.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -111,6 +112,56 @@ XSOFTMAX_INLINE void product(std::size_t rows, matrix_rows<const T> a, B b, std:
                              matrix_rows<T> c, std::size_t batches) {
   with_rows<A>(rows,
                [&](auto r) XSOFTMAX_LAMBDA { row_product<A, T, decltype(r)::value>(a, b, depth, scale, c, batches); });
+}
+
+/// Scales of 1: what is there stays as it is.
+template <class A, class T>
+struct unit_scales {
+  T entry[tile_rows];
+
+  consteval unit_scales() : entry() {
+    for (T& x : entry) {
+      x = T{1};
+    }
+  }
+};
+
+template <class A, class T>
+inline constexpr unit_scales<A, T> unchanged;
+
+/// c_rj = sum_k a_rk b_kj in pieces of depth_block, each a chain of its own, added one after the other; 0 if there is
+/// no k.
+template <class A, class T>
+XSOFTMAX_INLINE void deep_product(std::size_t rows, matrix_rows<const T> a, matrix_rows<const T> b, std::size_t depth,
+                                  matrix_rows<T> c, std::size_t batches) {
+  for (std::size_t k = 0; k == 0 || k < depth; k += depth_block) {
+    const std::size_t piece = depth - k < depth_block ? depth - k : depth_block;
+    product<A, T>(rows, a.from(0, k), b.from(k), piece, k == 0 ? nullptr : unchanged<A, T>.entry, c, batches);
+  }
+}
+
+/// c = c scale + weight_0 row_0 + weight_1 row_1 + ... over the set bits of `seen`: the chain of a product without the
+/// other rows, which may be NaN. Weights are `apart` elements apart.
+template <class A, class T>
+__attribute__((noinline)) void careful_product(const T* weight, std::size_t apart, std::uint64_t seen,
+                                               matrix_rows<const T> rows, T scale, T* c, std::size_t batches) {
+  using V = batch<A, T>;
+  for (std::size_t n = 0; n < batches * lanes<A, T>; n += lanes<A, T>) {
+    V sum(T{});
+    for (std::uint64_t left = seen; left != 0; left &= left - 1) {
+      const auto j = static_cast<std::size_t>(__builtin_ctzll(left));
+      sum = native<A>::multiply_add(V(weight[j * apart]), rows.template load<A>(j, n), sum);
+    }
+    native<A>::store(c + n, native<A>::multiply_add(native<A>::template load<T>(c + n), V(scale), sum));
+  }
+}
+
+/// x = 0, n a multiple of a line.
+template <class A, class T>
+__attribute__((noinline)) void clear(T* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += lanes<A, T>) {
+    native<A>::store(x + i, batch<A, T>(T{}));
+  }
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

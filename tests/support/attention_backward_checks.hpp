@@ -20,13 +20,14 @@ struct attention_gradients {
   explicit attention_gradients(const attention_shape& s)
       : dq(s.batch * s.heads * s.q_len * s.depth, T(-7)), dk(s.batch * s.kv_heads * s.kv_len * s.depth, T(-7)),
         dv(s.batch * s.kv_heads * s.kv_len * s.value_depth, T(-7)), key_bias(s.batch * s.kv_len, T(-7)),
-        sink(s.heads, T(-7)) {}
+        sink(s.heads, T(-7)), scale(s.batch * s.heads * s.q_len, T(-7)) {}
 
   std::vector<T> dq;
   std::vector<T> dk;
   std::vector<T> dv;
   std::vector<T> key_bias;
   std::vector<T> sink;
+  std::vector<T> scale;
   double bias = -7;
 };
 
@@ -58,6 +59,9 @@ auto backward_options(const attention_problem<T>& p, attention_gradients<T>& g) 
   if constexpr (Of::kind == attention_kind::softmax) {
     if (!p.sink.empty()) {
       o.sink_gradient = g.sink;
+    }
+    if (!p.weight_scale.empty()) {
+      o.weight_scale_gradient = attention_view(g.scale.data(), p.shape.batch, p.shape.heads, p.shape.q_len, 1);
     }
   } else if constexpr (Of::kind == attention_kind::sigmoid) {
     o.bias_gradient = &g.bias;
@@ -129,6 +133,9 @@ void expect_right_gradients(findings& found, const attention_problem<T>& p, cons
   if (Of::kind == attention_kind::softmax && !p.sink.empty()) {
     expect_right_array(found, e.sink, g.sink, where + "sink", p.shape, worst);
   }
+  if (Of::kind == attention_kind::softmax && !p.weight_scale.empty()) {
+    expect_right_array(found, e.scale, g.scale, where + "weight_scale", p.shape, worst);
+  }
   if (Of::kind == attention_kind::sigmoid) {
     expect_right_array(found, e.bias, std::vector<double>{g.bias}, where + "bias", p.shape, worst);
   }
@@ -150,6 +157,7 @@ void expect_same_gradients(findings& found, const attention_problem<T>& p, const
   compare(expected.dv, got.dv, "dv");
   compare(expected.key_bias, got.key_bias, "key_bias");
   compare(expected.sink, got.sink, "sink");
+  compare(expected.scale, got.scale, "weight_scale");
   found.expect(first_difference(&expected.bias, &got.bias, 1) == 1,
                [&] { return what + ", " + Of::name + ": bias; " + text_of(p); });
 }

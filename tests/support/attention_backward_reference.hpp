@@ -32,11 +32,13 @@ struct exact_gradients {
   exact_array dv;
   exact_array key_bias; ///< [batch, kv_len]
   exact_array sink;     ///< one per head
+  exact_array scale;    ///< of the weights of each query
   exact_array bias;     ///< one
 
   explicit exact_gradients(const attention_shape& s)
       : dq(s.batch * s.heads * s.q_len * s.depth), dk(s.batch * s.kv_heads * s.kv_len * s.depth),
-        dv(s.batch * s.kv_heads * s.kv_len * s.value_depth), key_bias(s.batch * s.kv_len), sink(s.heads), bias(1) {}
+        dv(s.batch * s.kv_heads * s.kv_len * s.value_depth), key_bias(s.batch * s.kv_len), sink(s.heads),
+        scale(s.batch * s.heads * s.q_len), bias(1) {}
 };
 
 /// What the promises about gradients count in, for float; double has 29 bits more.
@@ -179,11 +181,11 @@ exact_gradients gradients_of_attention(attention_kind kind, const attention_prob
           for (std::size_t j = 0; j < n; ++j) {
             const long double w = e.weights[j];
             const bool softmax = kind == attention_kind::softmax;
-            const long double spread = softmax ? w : w * wide::sigmoid(-e.scores[j]);
-            r.weight[j] = w;
-            r.weight_off[j] = unit * reach * w + least;
+            const long double spread = softmax ? w * e.scale : w * wide::sigmoid(-e.scores[j]);
+            r.weight[j] = w * e.scale + e.shift;
+            r.weight_off[j] = unit * reach * (w * std::fabs(e.scale) + std::fabs(e.shift)) + least;
             r.slope[j] = spread * (softmax ? dp[j] - mean : dp[j]);
-            r.slope_off[j] = (unit * reach * spread + least) * (size[j] + (softmax ? mean_size : 0));
+            r.slope_off[j] = (unit * reach * std::fabs(spread) + least) * (size[j] + (softmax ? mean_size : 0));
           }
         } else {
           std::vector<long double> u;
@@ -236,7 +238,17 @@ exact_gradients gradients_of_attention(attention_kind kind, const attention_prob
           const long double weight = std::exp(static_cast<long double>(p.sink[h]) - e.log_sum_exp);
           const long double off =
               unit * (reach + std::fabs(static_cast<long double>(p.sink[h])) + std::fabs(e.log_sum_exp));
-          g.sink.add(h, -weight * mean, weight * mean_size * off + least);
+          g.sink.add(h, -weight * e.scale * mean, weight * std::fabs(e.scale) * mean_size * off + least);
+        }
+
+        if (kind == attention_kind::softmax) {
+          long double of_shift = 0;
+          long double of_shift_size = 0;
+          for (std::size_t j = 0; !p.weight_sum.empty() && j < n; ++j) {
+            of_shift += dp[j] / static_cast<long double>(n);
+            of_shift_size += size[j] / static_cast<long double>(n);
+          }
+          g.scale.add(p.row_of(b, h, i), mean - of_shift, unit * (reach * mean_size + of_shift_size) + least);
         }
 
         // Through scores to queries and keys.

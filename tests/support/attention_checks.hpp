@@ -65,6 +65,12 @@ struct of_softmax_attention {
       o.sink = p.sink;
     }
     o.softcap = p.softcap;
+    if (!p.weight_scale.empty()) {
+      o.weight_scale = attention_view(p.weight_scale.data(), p.shape.batch, p.shape.heads, p.shape.q_len, 1);
+    }
+    if (!p.weight_sum.empty()) {
+      o.weight_sum = p.weight_sum;
+    }
     return o;
   }
 
@@ -200,7 +206,8 @@ attention_problem<T> part_of(const attention_problem<T>& p, const attention_part
   r.shape.kv_heads = p.kv_head(part.last_head - 1) + 1 - first_kv_head;
   r.shape.q_len = part.last_query - part.first_query;
   r.shape.kv_len = part.keys;
-  for (std::vector<T>* x : {&r.q, &r.k, &r.v, &r.alibi_slopes, &r.sink, &r.key_bias, &r.mask.added}) {
+  for (std::vector<T>* x :
+       {&r.q, &r.k, &r.v, &r.alibi_slopes, &r.sink, &r.weight_scale, &r.weight_sum, &r.key_bias, &r.mask.added}) {
     x->clear();
   }
   r.key_lengths.clear();
@@ -210,6 +217,9 @@ attention_problem<T> part_of(const attention_problem<T>& p, const attention_part
   for (std::size_t b = part.first_batch; b < part.last_batch; ++b) {
     for (std::size_t h = part.first_head; h < part.last_head; ++h) {
       append(r.q, p.query(b, h, part.first_query), r.shape.q_len * p.shape.depth);
+      if (!p.weight_scale.empty()) {
+        append(r.weight_scale, p.weight_scale.data() + p.row_of(b, h, part.first_query), r.shape.q_len);
+      }
     }
     for (std::size_t h = first_kv_head; h < first_kv_head + r.shape.kv_heads; ++h) {
       append(r.k, p.key(b, h, 0), part.keys * p.shape.depth);
@@ -226,6 +236,7 @@ attention_problem<T> part_of(const attention_problem<T>& p, const attention_part
   for (std::size_t h = part.first_head; h < part.last_head; ++h) {
     append(r.alibi_slopes, p.alibi_slopes.data() + h, p.alibi_slopes.empty() ? 0 : 1);
     append(r.sink, p.sink.data() + h, p.sink.empty() ? 0 : 1);
+    append(r.weight_sum, p.weight_sum.data() + h, p.weight_sum.empty() ? 0 : 1);
   }
   const std::size_t first[4] = {part.first_batch, part.first_head, part.first_query, 0};
   const std::size_t count[4] = {r.shape.batch, r.shape.heads, r.shape.q_len, r.shape.kv_len};

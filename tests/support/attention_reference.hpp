@@ -68,6 +68,8 @@ struct attention_problem {
   std::vector<T> alibi_slopes; ///< none: empty
   std::vector<T> sink;         ///< none: empty; softmax
   std::optional<double> softcap;
+  std::vector<T> weight_scale;          ///< batch x heads x q_len; none: empty; softmax
+  std::vector<T> weight_sum;            ///< one per head; none: empty; softmax
   std::optional<double> bias;           ///< sigmoid
   std::optional<double> reweight_power; ///< softplus
 
@@ -153,6 +155,8 @@ struct exact_query {
   std::vector<std::size_t> keys; ///< that it sees
   std::vector<long double> scores;
   std::vector<long double> weights;
+  long double scale = 1; ///< of the weights (weight_scale)
+  long double shift = 0; ///< of those then
   long double reach = 0; ///< max_j of scale sum_c |q_c k_jc| (softplus: |s_j|) and the sizes of what is added to it
   long double log_sum_exp = 0;
   long double log_sum_exp_bound = 0;
@@ -339,6 +343,14 @@ exact_query exact_attention(attention_kind kind, const attention_problem<T>& p, 
     e.log_sum_exp_bound =
         unit * (1 + e.reach) + (std::isfinite(size) ? size : 0) * 4 * std::numeric_limits<T>::epsilon();
   }
+  if (kind == attention_kind::softmax) {
+    if (!p.weight_scale.empty()) {
+      e.scale = p.weight_scale[p.row_of(b, h, i)];
+    }
+    if (!p.weight_sum.empty() && !e.keys.empty()) {
+      e.shift = (static_cast<long double>(p.weight_sum[h]) - e.scale) / n;
+    }
+  }
   const bool reweighted = kind == attention_kind::softplus && p.reweight_power && !e.keys.empty();
   const std::vector<long double> before = e.weights;
   if (reweighted) {
@@ -358,13 +370,18 @@ exact_query exact_attention(attention_kind kind, const attention_problem<T>& p, 
         continue;
       }
       const long double v = p.value(b, kv_head, e.keys[n_j])[c];
-      const long double term = e.weights[n_j] * v;
-      if (std::isfinite(term)) {
-        sum.add(term);
-      } else {
-        special += term;
+      const auto add = [&](long double term) {
+        if (std::isfinite(term)) {
+          sum.add(term);
+        } else {
+          special += term;
+        }
+        magnitude += std::fabs(term);
+      };
+      add(e.weights[n_j] * e.scale * v);
+      if (!p.weight_sum.empty()) {
+        add(e.shift * v);
       }
-      magnitude += std::fabs(term);
       magnified += weight_bound[n_j] * std::fabs(v);
     }
     for (const std::size_t j : e.keys) {
@@ -417,6 +434,18 @@ void set_mask(attention_problem<T>& p, mask_kind kind, const std::size_t (&exten
       p.mask.sees[m] = sees;
     } else {
       p.mask.added[m] = sees ? static_cast<T>(random.normal()) : -std::numeric_limits<T>::infinity();
+    }
+  }
+}
+
+/// weight_scale and weight_sum.
+template <class T>
+void set_random_weights(attention_problem<T>& p, generator& random, bool scales, bool shifts) {
+  p.weight_scale.resize(scales ? p.shape.batch * p.shape.heads * p.shape.q_len : 0);
+  p.weight_sum.resize(shifts ? p.shape.heads : 0);
+  for (std::vector<T>* const x : {&p.weight_scale, &p.weight_sum}) {
+    for (T& y : *x) {
+      y = static_cast<T>(random.uniform(-0.5, 1.5));
     }
   }
 }
@@ -476,6 +505,7 @@ void set_random_options(attention_problem<T>& p, std::uint64_t seed) {
     const double powers[] = {15, 3, 1, 2, 2.5, 0.5, 40};
     p.reweight_power = powers[random.below(std::size(powers))];
   }
+  set_random_weights(p, random, chance(3), chance(3));
 }
 
 inline std::string text_of(const attention_shape& s) {
@@ -508,6 +538,8 @@ std::string text_of(const attention_problem<T>& p) {
   say(!p.alibi_slopes.empty(), "alibi");
   say(!p.sink.empty(), "sink");
   say(p.softcap.has_value(), "softcap " + number(p.softcap));
+  say(!p.weight_scale.empty(), "weight_scale");
+  say(!p.weight_sum.empty(), "weight_sum");
   say(p.bias.has_value(), "bias " + number(p.bias));
   say(p.reweight_power.has_value(), "power " + number(p.reweight_power));
   return text;

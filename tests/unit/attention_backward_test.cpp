@@ -127,6 +127,7 @@ TEST_CASE("attention_backward: the formulas are those of finite differences", "[
       expect_differences(found, loss, p.v, g.dv.value, what + "dv");
       if (Of::kind == attention_kind::softmax) {
         expect_differences(found, loss, p.sink, g.sink.value, what + "sink");
+        expect_differences(found, loss, p.weight_scale, g.scale.value, what + "weight_scale");
       }
       if (p.key_bias.size() == g.key_bias.value.size() &&
           std::none_of(p.key_bias.begin(), p.key_bias.end(), [](long double x) { return std::isinf(x); })) {
@@ -285,6 +286,8 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: whoever runs the bodies, the bits o
     attention_problem<T> p = make_attention<T>(s, 11);
     p.causal = s.q_len == 700;
     p.sink = std::vector<T>(s.heads, T(0.5));
+    generator random(s.q_len);
+    set_random_weights(p, random, s.q_len != 100, s.q_len != 3);
     const auto dout = make_dout<T>(s, 11);
     for_each_variant(p, [&]<class Of>(Of, const attention_problem<T>& variant, const std::string& kind) {
       const auto expected = differentiate<Arch, Of>(variant, dout);
@@ -683,6 +686,9 @@ TEST_CASE("attention_backward: mistakes are named and nothing is written", "[att
   expect(of(q, k, v, dout, dq, dk, dv,
             xs::softmax_attention_options{.key_bias_gradient = xs::matrix_view(floats.data(), 2, 4)}),
          "key_bias_gradient");
+  expect(of(q, k, v, dout, dq, dk, dv,
+            xs::softmax_attention_options{.weight_scale_gradient = xs::attention_view(floats.data(), 2, 6, 4, 2)}),
+         "weight_scale_gradient");
   expect(of(q, k, v, dout, dq, dk, dv, xs::softmax_attention_options{.sink_gradient = std::span(floats).first(5)}),
          "sink_gradient");
   const input l(elements.data(), 2, 6, 4, 1);

@@ -192,7 +192,11 @@ TEST_CASE("attention refuses options that do not fit", "[attention][errors][unit
   softmax([&](auto& o) { o.log_sum_exp = view(a.numbers.data(), 2, 6, 4, 2); }, {"log_sum_exp = 2", "depth = 1"});
   softmax([&](auto& o) { o.log_sum_exp = xs::matrix_view<float>(a.numbers.data(), 6, 4); },
           {"log_sum_exp = 1", "batch = 2"});
+  softmax([&](auto& o) { o.weight_scale = view(a.numbers.data(), 2, 6, 3, 1); }, {"weight_scale = 3", "q_len = 4"});
+  softmax([&](auto& o) { o.weight_sum = std::span<const float>(added.data(), 5); }, {"weight_sum = 5", "heads = 6"});
   std::vector<double> wide(48, -7.0);
+  softmax([&](auto& o) { o.weight_scale = xs::attention_view<double>(wide.data(), 2, 6, 4, 1); },
+          {"weight_scale", "= 8", "= 4"});
   softmax([&](auto& o) { o.log_sum_exp = xs::attention_view<double>(wide.data(), 2, 6, 4, 1); },
           {"log_sum_exp", "= 8", "= 4"});
   CHECK(std::all_of(wide.begin(), wide.end(), [](double x) { return x == -7; }));

@@ -56,6 +56,7 @@ attention_problem<T> rich_problem(const attention_shape& s, std::uint64_t seed) 
   if (seed % 5 == 3) {
     p.window_left = 70;
   }
+  set_random_weights(p, random, seed % 3 == 2, seed % 2 == 0);
   return p;
 }
 
@@ -113,8 +114,10 @@ TEMPLATE_LIST_TEST_CASE("attention: decoding has the bits of prefill", "[attenti
       p.alibi_slopes = {T(0.01), T(0.02), T(0.5), T(0)};
       p.sink = {T(0), T(1), T(2), T(3)};
     }
+    generator random(seed);
     if (seed == 3) {
       p.window_left = 1500;
+      set_random_weights(p, random, true, true);
     }
     std::vector<std::size_t> positions = {0, 1, 2, 3, 4, 5, 31, 62, 63, 64, 65, 127, 128, 129, 191, 192, 255, 256, 511};
     for (const std::size_t around : {1024u, 1088u, 2048u, 2112u}) {
@@ -123,7 +126,6 @@ TEMPLATE_LIST_TEST_CASE("attention: decoding has the bits of prefill", "[attenti
       }
     }
     positions.push_back(n - 1);
-    generator random(seed);
     for (int i = 0; i < 15; ++i) {
       positions.push_back(random.below(n));
     }

@@ -69,6 +69,61 @@ void expect_answers(findings& found, const attention_problem<T>& p, const answer
 
 } // namespace
 
+TEMPLATE_LIST_TEST_CASE("softmax_attention: scaled and shifted weights", "[attention][numerics][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  // One query of 1, so that scores are the keys; inputs are rounded to T.
+  struct answer {
+    std::vector<long double> scores;
+    std::vector<long double> values;
+    long double scale;
+    long double sum;
+    std::vector<long double> out;
+  };
+  const answer known[] = {
+      {{0.2L, 0.8L, -0.5L}, {1, 0, 0, 2, 3, 1}, 0.7L, 0.55L, {0.325153518738175775L, 0.723405986857396108L}},
+      {{std::log(0.1L), std::log(0.9L)}, {1, 0, 0, 1}, 0.8L, 0.4L, {-0.12L, 0.52L}}};
+  const auto rounded_to = [](const std::vector<long double>& x) { return std::vector<T>(x.begin(), x.end()); };
+  for (const answer& a : known) {
+    attention_problem<T> p = make_attention<T>({1, 1, 1, 1, a.scores.size(), 1, 2}, 1);
+    p.q = {T(1)};
+    p.k = rounded_to(a.scores);
+    p.v = rounded_to(a.values);
+    p.weight_scale = {static_cast<T>(a.scale)};
+    p.weight_sum = {static_cast<T>(a.sum)};
+    const std::vector<T> out = attend<Arch, of_softmax_attention>(p).out;
+    for (std::size_t c = 0; c < 2; ++c) {
+      // A unit for each number that was rounded on the way in, of sizes around 1, and for each step.
+      found.expect(std::fabs(out[c] - a.out[c]) <= 8 * std::numeric_limits<T>::epsilon(),
+                   [&] { return "column " + std::to_string(c) + ": " + exact_text(out[c]); });
+    }
+  }
+  // With values of 1, out is what the weights add up to, whatever is seen; without shift it is their scale.
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    attention_problem<T> p = make_attention<T>({2, 4, 2, 9, 150 + 700 * seed, 8, 5}, seed);
+    generator random(seed);
+    set_random_weights(p, random, true, seed % 2 == 0);
+    p.causal = seed % 3 == 0;
+    set_mask(p, mask_kind::boolean, {2, 1, 9, p.shape.kv_len}, 0.7, seed);
+    p.v.assign(p.v.size(), T(1));
+    const std::vector<T> out = attend<Arch, of_softmax_attention>(p).out;
+    for (std::size_t n = 0; n < out.size(); ++n) {
+      const std::size_t row = n / 5;
+      const T sum = seed % 2 == 0 ? p.weight_sum[row / 9 % 4] : p.weight_scale[row];
+      // The weights' own sum is off by less than 16 units, that of the shifts by as much of 1 + |scale|.
+      found.expect(std::fabs(out[n] - sum) <= 64 * std::numeric_limits<T>::epsilon(), [&] {
+        return "row " + std::to_string(row) + ": " + exact_text(out[n]) + ", not " + exact_text(sum) + "; " +
+               text_of(p);
+      });
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("attention: known answers", "[attention][numerics][accuracy]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;

@@ -27,6 +27,9 @@ struct softmax_attention_options {
   query_output log_sum_exp = {};                ///< output: logarithm of each query's denominator, the sink included
   gradient_output key_bias_gradient = {};       ///< output of the backward: [batch, kv_len], of the bias of each key
   gradient_output sink_gradient = {};           ///< output of the backward: one per head, summed over the batch
+  query_input weight_scale = {};                ///< one per query: its weights are multiplied by it; default 1
+  number_view weight_sum = {};             ///< one per head: what the weights of each query are shifted to add up to
+  query_output weight_scale_gradient = {}; ///< output of the backward: of weight_scale
 };
 
 /// Options of sigmoid_attention and its backward.

@@ -23,15 +23,9 @@ bool checked_own_options(const char* function, const softmax_attention_options& 
       return false;
     }
   }
-  const query_output& l = options.log_sum_exp;
-  if (l.empty()) {
-    return true;
-  }
-  if (!checked_query_numbers<T>(function, "log_sum_exp", l, q)) {
-    return false;
-  }
-  task.log_sum_exp = {l.data(), l.stride(0), l.stride(1), l.stride(2), 0, storage_format::native};
-  return true;
+  return checked_query_option<T>(function, "log_sum_exp", options.log_sum_exp, q, task.log_sum_exp) &&
+         checked_query_option<T>(function, "weight_scale", options.weight_scale, q, task.weight_scale) &&
+         checked_heads_option(function, "weight_sum", options.weight_sum, q.heads(), task.weight_sum);
 }
 
 template <class Q, class K, class V, class Out, class Launch>
@@ -64,6 +58,11 @@ void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// must share no element with the other arguments, which is not checked. Partial results over disjoint sets of keys
 /// merge by it: weights softmax(l_1, l_2), sum log_sum_exp(l_1, l_2).
 ///
+/// weight_scale a_i, weight_sum w_h: out_i = sum_j (a_i p_ij + (w_h - a_i) / n_i) v_j over the n_i keys that query i
+/// sees. Without a sink these weights, some of which may be negative, add up to w_h; weight_sum alone stands for a_i =
+/// 1, and weight_scale alone for a_i p_ij. log_sum_exp stays that of p; partial results merge where there is no
+/// weight_sum.
+///
 /// Special values: a query that sees no key: 0, and log_sum_exp -inf (its sink, if there is one), whatever q holds | a
 /// NaN in q_i or in a k_j or v_j that it sees (with v_jc: in column c alone): NaN | what is in keys and values that it
 /// does not see: no trace | a score +inf: NaN; -inf: weight 0, and if all are, 0 and log_sum_exp -inf | values of which
@@ -71,17 +70,20 @@ void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, co
 ///
 /// Accuracy for float: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j p_ij |v_j|), reach_ij = scale sum_c |q_ic k_jc|
 /// + |mask_ij| + |key_bias_j| + |alibi_slope (i' - j)|, what the roundings of a score can be of. Largest found: 0.18 of
-/// it. log_sum_exp: 2e-6 (1 + max_j reach_ij) and 4 units of the larger of itself and the largest score. A query's
-/// result depends on itself and the keys that it sees alone: not on the batch, other queries, threads, strides or
-/// workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
+/// it. (With scaled weights p_ij is |a_i| p_ij + |(w_h - a_i) / n_i|.) log_sum_exp: 2e-6 (1 + max_j reach_ij) and 4
+/// units of the larger of itself and the largest score. A query's result depends on itself and the keys that it sees
+/// alone: not on the batch, other queries, threads, strides or workspace; decoding gives the bits of prefill, and with
+/// fused multiply-add every architecture the same.
 ///
 /// Cost: 2 products of q_len x kv_len x depth per head, weights never leave the cache; tiles that no query sees are
-/// skipped. Workspace of attention_workspace(q, k, v) bytes, O(depth), allocated by the call if none is given.
-/// Throws std::invalid_argument if shapes disagree, out shares an element with an input, an option is out of range, or
-/// the workspace is too small; nothing has been written then.
+/// skipped. weight_sum adds a sum of values for each block of 64 keys, and one for each query that sees a part of it.
+/// Workspace of attention_workspace(q, k, v) bytes, O(depth), allocated by the call if none is given. Throws
+/// std::invalid_argument if shapes disagree, out shares an element with an input, an option is out of range, or the
+/// workspace is too small; nothing has been written then.
 ///
 /// Sources: A. Vaswani et al., "Attention is all you need" (2017), equation 1; M. Rabe, C. Staats, "Self-attention does
-/// not need O(n^2) memory" (2021); T. Dao, "FlashAttention-2" (2023), Algorithm 1.
+/// not need O(n^2) memory" (2021); T. Dao, "FlashAttention-2" (2023), Algorithm 1; weight_scale and weight_sum: affine
+/// scaling, a_i a function of the query and w_h its moving average.
 template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,
           detail::attention_argument V, detail::attention_argument Out>
 void softmax_attention(const Q& q, const K& k, const V& v, Out&& out, const softmax_attention_options& options = {}) {

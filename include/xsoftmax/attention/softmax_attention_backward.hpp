@@ -56,6 +56,8 @@ void share_softmax_attention_backward(const Threads& threads, const Q& q, const 
       function, q, k, v, dout, std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options,
       [&](auto& task, const auto& queries, const auto& values, const auto& apart) {
         return checked_forward_options<softmax_attention_task, T>(function, options, queries, task) &&
+               checked_query_option<T>(function, "weight_scale_gradient", options.weight_scale_gradient, queries,
+                                       task.weight_scale_gradient) &&
                checked_gradient_option<T>(function, "sink_gradient", sink_gradient, "1", 1, "heads", queries.heads()) &&
                saved(task, queries, values, apart);
       },
@@ -88,7 +90,9 @@ void share_softmax_attention_backward(const Threads& threads, const Q& q, const 
 /// dout is [batch, heads, q_len, dv]; dq, dk and dv have the shapes of q, k and v and share no element with an input or
 /// with one another. Types, strides and options: as softmax_attention (log_sum_exp is not written). Written as well,
 /// where they are given: key_bias_gradient (sum over heads and queries of ds before the softcap's factor) and
-/// sink_gradient, in the type that is computed in.
+/// sink_gradient, in the type that is computed in. With weight_scale a_i and weight_sum w_h, p_ij is a_i p_ij + (w_h -
+/// a_i) / n_i in dv, ds_ij is a_i p_ij (dp_ij - sum_l p_il dp_il), and weight_scale_gradient is written where it is
+/// given: dout_i . (sum_j p_ij v_j - [with weight_sum] the mean of the v_j). weight_sum counts as a constant.
 ///
 /// Special values: every element is written; a query that sees no key and a key that no query sees: exactly 0 | what is
 /// in a pair that is not seen: no trace | a NaN that is seen: NaN in the gradients of all that it enters.
@@ -116,7 +120,7 @@ void softmax_attention_backward(const Q& q, const K& k, const V& v, const DOut& 
 }
 
 /// The same from out and log_sum_exp of the forward with the same options: 5 products. The same bits, unless out was
-/// rounded to halves.
+/// rounded to halves. (With scaled weights out does not tell what is needed, and it is 7 products.)
 template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,
           detail::attention_argument V, detail::attention_argument Out, detail::attention_argument DOut,
           detail::attention_argument DQ, detail::attention_argument DK, detail::attention_argument DV>

@@ -212,6 +212,20 @@ bool checked_query_numbers(const char* function, const char* name, const number_
   return true;
 }
 
+/// An option with a number for each query, if it is given.
+template <class T, class Q, class Void>
+bool checked_query_option(const char* function, const char* name, const number_array<Void>& x,
+                          const attention_view<Q>& q, head_elements<Void>& to) {
+  if (x.empty()) {
+    return true;
+  }
+  if (!checked_query_numbers<T>(function, name, x, q)) {
+    return false;
+  }
+  to = {x.data(), x.stride(0), x.stride(1), x.stride(2), 0, storage_format::native};
+  return true;
+}
+
 /// Options that all kinds have. Q is [batch, heads, q_len, depth].
 template <class T, class Options, class Q, class K>
 bool checked_options(const char* function, const Options& options, const attention_view<Q>& q,
@@ -318,7 +332,13 @@ struct attention_split {
   static constexpr std::size_t most = 64;
   static constexpr std::size_t few_units = 16; ///< with fewer, tiles are made smaller, and then keys are split
   static constexpr std::size_t step = 6;
-  static constexpr std::size_t few_rows = 8 * step; ///< of the smallest tiles
+  static constexpr std::size_t few_rows = 8 * step;     ///< of the smallest tiles
+  static constexpr std::size_t shared_rows = 42 * step; ///< of the largest, where there may be one for each body
+
+  // Of tiles that keep the terms of all keys between two sweeps.
+  static constexpr std::size_t most_kept_rows = 24 * step;
+  static constexpr std::size_t fewest_kept_rows = 4 * step;
+  static constexpr std::size_t most_kept = 65536; ///< terms beyond what the room for the largest tile holds
 
   std::size_t rows_per_tile = 0;
   std::size_t units = 0;
@@ -327,28 +347,32 @@ struct attention_split {
   std::size_t segments_per_part = 1;
   std::size_t parts = 1; ///< of the keys
   std::size_t rows = 0;  ///< that share a head of keys
+  std::size_t kept = 0;  ///< terms beyond that room, at most
+  bool keeps_terms = false;
+  bool sums_seen = false; ///< the sums of a row are twice as wide
   bool shared = false;
 
   template <class T>
-  attention_split(const attention_task<T>& task, bool with_executor) : shared(with_executor) {
-    const auto quotient_up = [](std::size_t a, std::size_t b) { return a / b + (a % b != 0 ? 1 : 0); };
+  attention_split(const attention_task<T>& task, bool with_executor)
+      : sums_seen(sums_seen_values(task)), shared(with_executor) {
     const std::size_t pairs = task.batch * task.kv_heads;
     rows = task.kv_heads == 0 ? 0 : task.heads / task.kv_heads * task.q_len;
     if (pairs == 0 || rows == 0) {
       return;
     }
-    std::size_t tiles = quotient_up(rows, most_query_rows);
     const bool worthwhile =
         shared && pairs * rows * (task.kv_len + 1) * (task.depth + task.value_depth + 1) > (1u << 20);
-    if (worthwhile && pairs * tiles < few_units) {
-      const std::size_t most_tiles = quotient_up(rows, few_rows);
-      const std::size_t wanted = quotient_up(few_units, pairs);
-      tiles = wanted < most_tiles ? wanted : most_tiles;
+    const std::size_t most_rows = shared ? shared_rows : most_query_rows;
+    cut(pairs, most_rows, worthwhile);
+    bodies = worthwhile ? smaller(units, most) : 1;
+    kept = smaller(smaller(rows, most_kept_rows) * padded_keys(task.kv_len), most_kept);
+    if (sums_seen) {
+      cut(pairs, most_rows / 2, worthwhile);
+      bodies = bodies == 1 ? 1 : smaller(units, at_once());
     }
-    rows_per_tile = quotient_up(quotient_up(rows, tiles), step) * step;
-    rows_per_tile = rows_per_tile < rows ? rows_per_tile : rows;
-    units = pairs * quotient_up(rows, rows_per_tile);
-    bodies = worthwhile ? (units < most ? units : most) : 1;
+    if (task.reweight_power != 0) {
+      keep_terms(task, pairs);
+    }
     segments = quotient_up(task.kv_len, key_segment);
     if (worthwhile && units < few_units && rows_per_tile <= few_rows && segments > 1) {
       const std::size_t wanted = quotient_up(few_units, units);
@@ -358,18 +382,67 @@ struct attention_split {
   }
 
   attention_room room(std::size_t depth, std::size_t value_depth) const {
-    return attention_room(rows_per_tile, depth, value_depth);
+    return attention_room(rows_per_tile, depth, value_depth, sums_seen);
+  }
+
+  /// Of a body.
+  std::size_t elements(std::size_t depth, std::size_t value_depth, std::size_t keys) const {
+    return room(depth, value_depth).total() + (keeps_terms ? rows_per_tile * padded_keys(keys) : 0);
   }
 
   /// Elements that suffice for all of it, room for every body and for partial sums, and for any smaller problem.
-  std::size_t workspace(std::size_t depth, std::size_t value_depth) const {
-    const attention_room one(rows < most_query_rows ? rows : most_query_rows, depth, value_depth);
+  std::size_t workspace(std::size_t depth, std::size_t value_depth, bool with_terms) const {
+    const std::size_t one = largest(depth, value_depth) + (with_terms ? kept : 0);
     if (!shared) {
-      return one.total() + attention_room::line;
+      return one + attention_room::line;
     }
-    const attention_room small(rows < few_rows ? rows : few_rows, depth, value_depth);
-    const std::size_t at_once = bodies > 2 * few_units ? bodies : 2 * few_units; // units * parts is below
-    return at_once * one.total() + few_units * segments * small.partial() + attention_room::line;
+    const attention_room small(smaller(rows, few_rows), depth, value_depth, true);
+    return at_once() * one + few_units * segments * small.partial() + attention_room::line;
+  }
+
+private:
+  static std::size_t quotient_up(std::size_t a, std::size_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+
+  static std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
+  static std::size_t padded_keys(std::size_t keys) { return quotient_up(keys, key_block) * key_block; }
+
+  /// Tiles of at most so many rows.
+  void cut(std::size_t pairs, std::size_t most_rows, bool worthwhile) {
+    std::size_t tiles = quotient_up(rows, most_rows);
+    if (worthwhile && pairs * tiles < few_units) {
+      tiles = smaller(quotient_up(few_units, pairs), quotient_up(rows, few_rows));
+    }
+    rows_per_tile = smaller(quotient_up(quotient_up(rows, tiles), step) * step, rows);
+    units = pairs * quotient_up(rows, rows_per_tile);
+  }
+
+  /// Bodies that there is room for; units * parts is below.
+  std::size_t at_once() const { return bodies > 2 * few_units ? bodies : 2 * few_units; }
+
+  /// Of a body whose tiles are as large as can be, with wide sums half as large.
+  std::size_t largest(std::size_t depth, std::size_t value_depth) const {
+    const std::size_t most_rows = shared ? shared_rows : most_query_rows;
+    const std::size_t plain = attention_room(smaller(rows, most_rows), depth, value_depth, false).total();
+    const std::size_t wide = attention_room(smaller(rows, most_rows / 2), depth, value_depth, true).total();
+    return plain > wide ? plain : wide;
+  }
+
+  /// Smaller tiles, where those leave room for the terms of all keys.
+  template <class T>
+  void keep_terms(const attention_task<T>& task, std::size_t pairs) {
+    for (std::size_t less = 0; less <= most_kept_rows - fewest_kept_rows; less += step) {
+      const std::size_t r = smaller(rows_per_tile, most_kept_rows - less);
+      const std::size_t needed =
+          attention_room(r, task.depth, task.value_depth, false).total() + r * padded_keys(task.kv_len);
+      if (needed <= largest(task.depth, task.value_depth) + kept) {
+        keeps_terms = true;
+        rows_per_tile = r;
+        units = pairs * quotient_up(rows, r);
+        bodies = bodies == 1 ? 1 : smaller(units, at_once());
+        return;
+      }
+    }
   }
 };
 
@@ -391,15 +464,15 @@ std::size_t workspace_bytes(const char* function, const Q& q, const K& k, const 
   return elements(task) * sizeof(T);
 }
 
-/// Room that the caller gave, or of the call's own.
+/// Room that the caller gave, of `elements` at least, or of the call's own, of what it really needs.
 template <class T>
 class attention_workspace_room {
 public:
-  attention_workspace_room(const char* function, std::span<std::byte> given, std::size_t elements) {
+  attention_workspace_room(const char* function, std::span<std::byte> given, std::size_t elements, std::size_t needed) {
     const std::size_t bytes = elements * sizeof(T);
     if (given.data() == nullptr) {
-      own_.reset(static_cast<std::byte*>(::operator new(bytes)));
-      given = {own_.get(), bytes};
+      own_.reset(static_cast<std::byte*>(::operator new(needed * sizeof(T))));
+      given = {own_.get(), needed * sizeof(T)};
     } else if (given.size() < bytes) {
       raise_mismatch(function, "the workspace is too small; attention_workspace() says how much is needed", "workspace",
                      given.size(), "bytes needed", bytes);
@@ -431,11 +504,13 @@ void run_attention(const char* function, std::span<std::byte> given, Task task, 
   if (split.units == 0) {
     return;
   }
-  const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth));
+  const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth, true),
+                                         split.workspace(task.depth, task.value_depth, split.keeps_terms));
   if (!room) {
     return;
   }
   task.rows_per_tile = split.rows_per_tile;
+  task.keeps_terms = split.keeps_terms;
   task.last_unit = split.units;
   task.workspace = room.get();
   launch(task);
@@ -453,12 +528,14 @@ void run_attention(const char* function, Executor& executor, std::span<std::byte
   if (split.units == 0) {
     return;
   }
-  const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth));
+  const attention_workspace_room<T> room(function, given, split.workspace(task.depth, task.value_depth, true),
+                                         split.workspace(task.depth, task.value_depth, split.keeps_terms));
   if (!room || !call::ready(Arch{})) {
     return;
   }
-  const std::size_t one = split.room(task.depth, task.value_depth).total();
+  const std::size_t one = split.elements(task.depth, task.value_depth, task.kv_len);
   task.rows_per_tile = split.rows_per_tile;
+  task.keeps_terms = split.keeps_terms;
   const auto run_units = [&](std::size_t first, std::size_t last, std::size_t body) {
     Task part = task;
     part.first_unit = first;

@@ -238,7 +238,7 @@ void run_attention_backward(const char* function, const Threads& threads, std::s
     return;
   }
   const attention_backward_split::layout<T> layout(split, task);
-  const attention_workspace_room<T> room(function, given, layout.total);
+  const attention_workspace_room<T> room(function, given, layout.total, layout.total);
   if (!room || !call::ready(Arch{})) {
     return;
   }

@@ -29,6 +29,7 @@ struct attention_backward_task : attention_task<T> {
   bool saved = false; ///< are out and log_sum_exp of the forward given?
   head_elements<const void> saved_out;
   head_elements<const void> saved_log_sum_exp;
+  head_elements<void> weight_scale_gradient; ///< depth 1; without data: not wanted
 
   // A unit is all queries that share a head of keys. segments: of queries. partial: sums of its segments, written by
   // calls that have a range of them, then read by calls that have a range of blocks of keys.
@@ -106,7 +107,7 @@ struct attention_backward_room {
     turned_slopes = take(query_block * key_block);
     out = take(query_tile * value_depth);
     state = take(query_tile * attention_room::states);
-    forward = take(attention_room(query_tile, d, dv).total());
+    forward = take(attention_room(query_tile, d, dv, false).total());
     key_totals = take(key_blocks * record);
   }
 };

@@ -28,7 +28,7 @@ inline constexpr std::size_t key_segment = 1024;
 inline constexpr std::size_t depth_block = 128;
 
 /// Rows of queries that share a packed block of keys.
-inline constexpr std::size_t most_query_rows = 252;
+inline constexpr std::size_t most_query_rows = 528;
 
 /// Batch x heads x length x depth elements: (b, h, i, c) is number b * batch_stride + h * head_stride + i *
 /// length_stride + c * depth_stride from `data`, of the format.
@@ -79,15 +79,18 @@ struct attention_task {
   bool diagonal_by_length = false; ///< it follows from the entry's number of keys
   count_array key_lengths;
   option_array mask;
-  option_array key_bias;           ///< strides: batch, -, -, key
-  option_array alibi_slopes;       ///< strides: -, head, -, -
-  option_array sink;               ///< the same
-  double softcap = 0;              ///< 0: none
-  double bias = 0;                 ///< of sigmoid attention; NaN: the default
-  double reweight_power = 0;       ///< of softplus attention; 0: none
-  head_elements<void> log_sum_exp; ///< depth 1; without data: not wanted
+  option_array key_bias;                  ///< strides: batch, -, -, key
+  option_array alibi_slopes;              ///< strides: -, head, -, -
+  option_array sink;                      ///< the same
+  double softcap = 0;                     ///< 0: none
+  double bias = 0;                        ///< of sigmoid attention; NaN: the default
+  double reweight_power = 0;              ///< of softplus attention; 0: none
+  head_elements<void> log_sum_exp;        ///< depth 1; without data: not wanted
+  head_elements<const void> weight_scale; ///< depth 1; without data: 1
+  option_array weight_sum;                ///< strides: -, head, -, -
 
   // What of it, and where.
+  bool keeps_terms = false;      ///< of the first sweep for the second, behind the rest of the workspace
   std::size_t rows_per_tile = 0; ///< a unit is a tile of the queries that share a head of keys
   std::size_t first_unit = 0;
   std::size_t last_unit = 0;
@@ -104,6 +107,12 @@ struct sigmoid_attention_task : attention_task<T> {};
 template <class T>
 struct softplus_attention_task : attention_task<T> {};
 
+/// Are the values that a query sees added up as they are, too?
+template <class T>
+XSOFTMAX_INLINE constexpr bool sums_seen_values(const attention_task<T>& task) {
+  return task.weight_sum.kind != 0;
+}
+
 /// Room in the workspace, in elements; every part begins at a cache line where the workspace does.
 struct attention_room {
   static constexpr std::size_t line = 16;
@@ -112,11 +121,13 @@ struct attention_room {
   std::size_t rows;
   std::size_t depth;
   std::size_t value_depth; ///< padded
+  std::size_t sum_depth;   ///< of the sums of a row: those of weighted values, then perhaps those of seen values
 
   static XSOFTMAX_INLINE constexpr std::size_t padded(std::size_t n) { return (n + line - 1) / line * line; }
 
-  XSOFTMAX_INLINE constexpr attention_room(std::size_t rows_per_tile, std::size_t d, std::size_t dv)
-      : rows(padded(rows_per_tile)), depth(padded(d)), value_depth(padded(dv)) {}
+  XSOFTMAX_INLINE constexpr attention_room(std::size_t rows_per_tile, std::size_t d, std::size_t dv, bool sums_seen)
+      : rows(padded(rows_per_tile)), depth(padded(d)), value_depth(padded(dv)),
+        sum_depth(sums_seen ? 2 * value_depth : value_depth) {}
 
   XSOFTMAX_INLINE constexpr std::size_t queries() const { return 0; }
 
@@ -126,16 +137,18 @@ struct attention_room {
 
   XSOFTMAX_INLINE constexpr std::size_t staging() const { return values() + key_block * value_depth; }
 
-  XSOFTMAX_INLINE constexpr std::size_t sums() const { return staging() + line * depth; }
+  XSOFTMAX_INLINE constexpr std::size_t block_sum() const { return staging() + line * depth; }
 
-  XSOFTMAX_INLINE constexpr std::size_t totals() const { return sums() + rows * value_depth; }
+  XSOFTMAX_INLINE constexpr std::size_t sums() const { return block_sum() + value_depth; }
 
-  XSOFTMAX_INLINE constexpr std::size_t state() const { return totals() + rows * value_depth; }
+  XSOFTMAX_INLINE constexpr std::size_t totals() const { return sums() + rows * sum_depth; }
+
+  XSOFTMAX_INLINE constexpr std::size_t state() const { return totals() + rows * sum_depth; }
 
   XSOFTMAX_INLINE constexpr std::size_t total() const { return state() + states * rows; }
 
   /// Of a segment's partial sums: those of values, then states.
-  XSOFTMAX_INLINE constexpr std::size_t partial() const { return rows * (value_depth + states); }
+  XSOFTMAX_INLINE constexpr std::size_t partial() const { return rows * (sum_depth + states); }
 };
 
 } // namespace detail

@@ -29,6 +29,19 @@ XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<C, N>&... y) {
   return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]...); });
 }
 
+/// Batches folded into one, the upper half onto the lower.
+template <class B, std::size_t N, class F>
+XSOFTMAX_INLINE B fold_batches(const pack<B, N>& x, F&& f) {
+  if constexpr (N == 1) {
+    return x.v[0];
+  } else {
+    return fold_batches(make_pack<N / 2>([&](auto n) XSOFTMAX_LAMBDA {
+                          return f(x.v[decltype(n)::value], x.v[decltype(n)::value + N / 2]);
+                        }),
+                        f);
+  }
+}
+
 /// Elements of a row, side by side. Other kinds of rows have the same members, but `at` only if they are addressable.
 template <class T>
 struct contiguous_row {

@@ -139,7 +139,11 @@ struct any_row {
       }
     }
     const T* const from = static_cast<const T*>(data) + offset;
-    for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t whole = stride == 1 ? n - n % lanes<A, T> : 0;
+    for (std::size_t i = 0; i < whole; i += lanes<A, T>) {
+      native<A>::store(to + i, native<A>::template load<T>(from + i));
+    }
+    for (std::size_t i = whole; i < n; ++i) {
       to[i] = from[static_cast<std::ptrdiff_t>(i) * stride];
     }
   }
@@ -165,7 +169,11 @@ struct any_row {
       }
     }
     T* const to = static_cast<T*>(data) + offset;
-    for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t whole = stride == 1 ? n - n % lanes<A, T> : 0;
+    for (std::size_t i = 0; i < whole; i += lanes<A, T>) {
+      native<A>::store(to + i, native<A>::template load<T>(x + i));
+    }
+    for (std::size_t i = whole; i < n; ++i) {
       to[static_cast<std::ptrdiff_t>(i) * stride] = x[i];
     }
   }

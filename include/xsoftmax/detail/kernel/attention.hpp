@@ -9,6 +9,7 @@
 //   scales(row)                           what the segment's sums are multiplied by then, from this row on
 //   end_segment(sums, ...)                the segment's sums join those of the segments before
 //   finish(row)                           what the sums are multiplied by in the end
+//   shift(row)                            with scales_weights: what all weights are shifted by then
 //
 // The result of a query is built from blocks of 64 keys that begin at key 0, whatever else is in the tile: each score
 // is one chain over the depth (in pieces of 128), each sum of a block one chain over its keys, blocks of a segment and
@@ -22,7 +23,7 @@
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// Rows whose scores with a block of keys are there at a time.
-inline constexpr std::size_t group_rows = 4 * tile_rows;
+inline constexpr std::size_t group_rows = 8 * tile_rows;
 
 /// Scores or weights of a row with a block of keys.
 template <class A, class T>
@@ -50,32 +51,39 @@ XSOFTMAX_INLINE block_pack<A, T> only_visible(const block_pack<A, T>& x, key_bit
   });
 }
 
-/// The batches of a block folded into one, the upper half onto the lower.
-template <class B, std::size_t N, class F>
-XSOFTMAX_INLINE B fold_batches(const pack<B, N>& x, F&& f) {
-  if constexpr (N == 1) {
-    return x.v[0];
-  } else {
-    return fold_batches(make_pack<N / 2>([&](auto n) XSOFTMAX_LAMBDA {
-                          return f(x.v[decltype(n)::value], x.v[decltype(n)::value + N / 2]);
-                        }),
-                        f);
+/// Lane l: f folded over the lanes of row(l) by halves, for `count` rows; `rest`, folded, in the other lanes.
+template <class A, class T, class Row, class F>
+XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, T rest, Row&& row, F&& f) {
+  using V = batch<A, T>;
+  auto x = make_pack<lanes<A, T>>([&](auto) XSOFTMAX_LAMBDA { return V(rest); });
+  for (std::size_t l = 0; l < count; ++l) {
+    x.v[l] = row(l);
   }
+  native<A>::transpose(x.v);
+  return fold_batches(x, f);
 }
 
-/// The sum of a block by halves: element l + element l + 32, and so on. A tree that does not depend on the batch.
-template <class A, class T>
-XSOFTMAX_INLINE T sum_of_block(const block_pack<A, T>& x) {
-  return native<A>::fold_sum(fold_batches(x, [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; }));
+/// The sums of `count` blocks, each by halves: element l + element l + 32, and so on, a tree that does not depend on
+/// the batch. block(l) is called once for each, in turn.
+template <class A, class T, class Block>
+XSOFTMAX_INLINE batch<A, T> sums_of_blocks(std::size_t count, Block&& block) {
+  const auto add = [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; };
+  return fold_rows<A, T>(
+      count, T{}, [&](std::size_t l) XSOFTMAX_LAMBDA { return fold_batches(block(l), add); }, add);
 }
 
-/// The largest score of a block that is not NaN.
-template <class A, class T>
-XSOFTMAX_INLINE T largest_of_block(const block_pack<A, T>& x) {
+/// Their largest elements that are not NaN.
+template <class A, class T, class Block>
+XSOFTMAX_INLINE batch<A, T> largest_of_blocks(std::size_t count, Block&& block) {
   using V = batch<A, T>;
   const auto larger = [](V a, V b) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(a, b); };
-  const auto numbers = map([&](V v) XSOFTMAX_LAMBDA { return larger(v, V(-infinity<T>)); }, x);
-  return native<A>::largest_lane(fold_batches(numbers, larger));
+  const auto of_block = [&](std::size_t l) XSOFTMAX_LAMBDA {
+    const block_pack<A, T> x = block(l);
+    V largest(-infinity<T>);
+    unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA { largest = larger(x.v[decltype(n)::value], largest); });
+    return largest;
+  };
+  return fold_rows<A, T>(count, -infinity<T>, of_block, larger);
 }
 
 /// exp(x) for x <= 0 that are differences of scores: 0 below the normal numbers; relative error at most 1.6 * 2^-24.
@@ -101,8 +109,11 @@ public:
     entry_ = unit / tiles / task.kv_heads;
     const std::size_t keys = keys_of_entry<A>(task.key_lengths, entry_, task.kv_len);
     keys_ = {keys, 0};
+    common_ = {0, keys};
     for (std::size_t r = 0; r < count_; ++r) {
       seen_[r] = window_of<A>(task, query(r), keys);
+      common_.first = seen_[r].first > common_.first ? seen_[r].first : common_.first;
+      common_.last = seen_[r].last < common_.last ? seen_[r].last : common_.last;
       if (seen_[r].first != seen_[r].last) {
         keys_.first = seen_[r].first < keys_.first ? seen_[r].first : keys_.first;
         keys_.last = seen_[r].last > keys_.last ? seen_[r].last : keys_.last;
@@ -126,6 +137,9 @@ public:
 
   XSOFTMAX_INLINE const key_range& keys() const { return keys_; }
 
+  /// The keys within the windows of all rows.
+  XSOFTMAX_INLINE const key_range& common() const { return common_; }
+
 private:
   std::size_t group_;
   std::size_t q_len_;
@@ -134,8 +148,27 @@ private:
   std::size_t kv_head_;
   std::size_t entry_;
   key_range keys_;
+  key_range common_;
   key_range seen_[most_query_rows];
 };
+
+/// How many keys row r sees.
+template <class A, class T>
+XSOFTMAX_INLINE std::size_t visible_keys(const attention_rows<A, T>& rows, const score_options<A, T>& options,
+                                         std::size_t r) {
+  const key_range& seen = rows.seen(r);
+  if (!options.hide()) {
+    return seen.last - seen.first;
+  }
+  std::size_t n = 0;
+  for (std::size_t first = seen.first / key_block * key_block; first < seen.last; first += key_block) {
+    const std::size_t rest = seen.last - first;
+    const std::size_t count = rest < key_block ? rest : key_block;
+    const std::size_t from = seen.first <= first ? 0 : seen.first - first;
+    n += count_of<A>(bits_between<A>(from, count) & options.visible(rows.head(r), rows.query(r), first, count));
+  }
+  return n;
+}
 
 /// The keys from `first` to `last` of a block that a group of rows sees, row by row.
 struct block_view {
@@ -153,7 +186,8 @@ public:
 
   XSOFTMAX_INLINE attention_unit(const attention_task<T>& task, std::size_t unit)
       : task_(task), unit_(unit), rows_(task, unit), options_(task, rows_.entry()),
-        room_(task.rows_per_tile, task.depth, task.value_depth), link_(task, rows_, options_, state()) {}
+        room_(task.rows_per_tile, task.depth, task.value_depth, sums_seen_values(task)),
+        link_(task, rows_, options_, state()) {}
 
   XSOFTMAX_INLINE void run() {
     const std::size_t segments = task_.kv_len / key_segment + (task_.kv_len % key_segment != 0 ? 1 : 0);
@@ -163,7 +197,7 @@ public:
       for (std::size_t s = 0; s < segments; ++s) {
         if (sees_segment(s)) {
           T* const partial = partial_of(s, segments);
-          link_.end_segment(partial, room_.value_depth, totals(), partial + room_.rows * room_.value_depth);
+          link_.end_segment(partial, room_.sum_depth, totals(), partial + room_.rows * room_.sum_depth);
         }
       }
       write();
@@ -173,12 +207,13 @@ public:
     for (std::size_t sweep = 0; sweep < Link::sweeps; ++sweep) {
       link_.begin_sweep(sweep);
       const bool with_values = sweep + 1 == Link::sweeps;
+      has_terms_ = task_.keeps_terms && sweep != 0;
       if (sums_only) {
         for (std::size_t s = task_.first_segment; s < task_.last_segment; ++s) {
           if (sees_segment(s)) {
             T* const partial = partial_of(s, segments);
             sum_segment(s, partial, with_values);
-            link_.copy_state(partial + room_.rows * room_.value_depth);
+            link_.copy_state(partial + room_.rows * room_.sum_depth);
           }
         }
         return;
@@ -187,7 +222,7 @@ public:
       for (std::size_t s = 0; s < segments; ++s) {
         if (sees_segment(s)) {
           sum_segment(s, sums(), with_values);
-          link_.end_segment(with_values ? sums() : nullptr, room_.value_depth, totals(), state());
+          link_.end_segment(with_values ? sums() : nullptr, room_.sum_depth, totals(), state());
         }
       }
       link_.end_sweep(sweep);
@@ -216,7 +251,7 @@ private:
   }
 
   XSOFTMAX_INLINE void start_totals() {
-    clear<A>(totals(), rows_.count() * room_.value_depth);
+    clear<A>(totals(), rows_.count() * room_.sum_depth);
     link_.start_totals();
   }
 
@@ -225,14 +260,14 @@ private:
     T* const queries = task_.workspace + room_.queries();
     for (std::size_t r = 0; r < rows_.count(); ++r) {
       T* const to = queries + r * room_.depth;
-      position_of<T>(task_.q, rows_.entry(), rows_.head(r), rows_.query(r)).template read<A>(0, task_.depth, to);
+      read_position<A>(task_.q, rows_.entry(), rows_.head(r), rows_.query(r), task_.depth, to);
       link_.prepare_query(r, to);
     }
   }
 
   /// Sums of the keys of a segment: those of values into `sums`, others into the link's state.
   XSOFTMAX_INLINE void sum_segment(std::size_t s, T* sums, bool with_values) {
-    clear<A>(sums, rows_.count() * room_.value_depth);
+    clear<A>(sums, rows_.count() * room_.sum_depth);
     link_.begin_segment();
     std::size_t first = s * key_segment;
     std::size_t last = first + key_segment;
@@ -247,7 +282,7 @@ private:
     const std::size_t rest = rows_.keys().last - first;
     const std::size_t count = rest < key_block ? rest : key_block;
     streams_keys_ = !Link::changes_keys && is_small() && count == key_block && can_stream<A, T>(task_.k, task_.depth);
-    if (!streams_keys_) {
+    if (!streams_keys_ && !has_terms_) {
       T* const keys = task_.workspace + room_.keys();
       pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), first, count, task_.depth,
                    task_.workspace + room_.staging(), keys);
@@ -259,16 +294,30 @@ private:
       const std::size_t rows = rows_.count() - r < group_rows ? rows_.count() - r : group_rows;
       block_view view;
       if (sees(r, rows, first, count, view)) {
-        score_group(r, rows, first, view);
-        for (std::size_t i = 0; options_.any() && i < rows; ++i) {
-          options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, score_ + i * key_block);
+        T* const scores = scores_of(first, r);
+        if (!has_terms_) {
+          score_group(r, rows, first, view, scores);
+          for (std::size_t i = 0; options_.any() && i < rows; ++i) {
+            options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, scores + i * key_block);
+          }
         }
-        link_.link_rows(r, rows, score_, view.row);
+        if constexpr (Link::scales_weights) {
+          if (sums_seen_values(task_)) {
+            add_seen(r, rows, first, count, view.row, sums);
+          }
+        }
+        link_.link_rows(r, rows, scores, view.row);
         for (std::size_t i = 0; with_values && i < rows; i += tile_rows) {
-          add_values(r, i, rows - i < tile_rows ? rows - i : tile_rows, first, count, view.row + i, sums);
+          add_values(r + i, rows - i < tile_rows ? rows - i : tile_rows, scores + i * key_block, first, count,
+                     view.row + i, sums);
         }
       }
     }
+  }
+
+  /// Where the scores of a group of rows with a block of keys are, or their terms from the first sweep on.
+  XSOFTMAX_INLINE T* scores_of(std::size_t first, std::size_t r) {
+    return task_.keeps_terms ? task_.workspace + room_.total() + first * task_.rows_per_tile + r * key_block : score_;
   }
 
   /// So few queries that keys and values are used once where they lie, not copied first.
@@ -287,6 +336,14 @@ private:
   /// What rows [r, r + rows) see of the block; false if nothing.
   XSOFTMAX_INLINE bool sees(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
                             block_view& view) const {
+    if (!options_.hide() && rows_.common().first <= first && first + count <= rows_.common().last) {
+      for (std::size_t i = 0; i < rows; ++i) {
+        view.row[i] = bits_between<A>(0, count);
+      }
+      view.first = 0;
+      view.last = count;
+      return true;
+    }
     view.first = key_block;
     view.last = 0;
     key_bits any = 0;
@@ -306,7 +363,8 @@ private:
   }
 
   /// Scores of a group of rows with the keys of a block that any of them sees.
-  XSOFTMAX_INLINE void score_group(std::size_t r, std::size_t rows, std::size_t first, const block_view& view) {
+  XSOFTMAX_INLINE void score_group(std::size_t r, std::size_t rows, std::size_t first, const block_view& view,
+                                   T* scores) {
     const matrix_rows<const T> queries{task_.workspace + room_.queries() + r * room_.depth, room_.depth};
     const std::size_t from = view.first / lanes<A, T> * lanes<A, T>;
     if (streams_keys_) {
@@ -317,7 +375,7 @@ private:
         const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(keys.first));
         with_rows<A>(rows, [&](auto height) XSOFTMAX_LAMBDA {
           streamed_scores<A, T, decltype(height)::value>(queries, stream{data, task_.k.length_stride, fetch},
-                                                         task_.depth, matrix_rows<T>{score_, key_block});
+                                                         task_.depth, matrix_rows<T>{scores, key_block});
         });
       });
       return;
@@ -327,12 +385,12 @@ private:
     for (std::size_t i = 0; i < rows; i += tile_rows) {
       const std::size_t height = rows - i < tile_rows ? rows - i : tile_rows;
       deep_product<A, T>(height, queries.from(i), {keys, key_block}, task_.depth,
-                         {score_ + i * key_block + from, key_block}, batches);
+                         {scores + i * key_block + from, key_block}, batches);
     }
   }
 
-  /// Weights of rows [r + i, r + i + height) times the values that they see, onto their sums.
-  XSOFTMAX_INLINE void add_values(std::size_t r, std::size_t i, std::size_t height, std::size_t first,
+  /// Weights of rows [r, r + height) times the values that they see, onto their sums.
+  XSOFTMAX_INLINE void add_values(std::size_t r, std::size_t height, const T* weight, std::size_t first,
                                   std::size_t count, const key_bits* seen, T* sums) {
     key_bits any = 0;
     for (std::size_t l = 0; l < height; ++l) {
@@ -347,9 +405,9 @@ private:
     for (std::size_t l = 0; l < height; ++l) {
       all = all && seen[l] == bits_between<A>(begin, end);
     }
-    const matrix_rows<const T> weights{score_ + i * key_block + begin, key_block};
-    const matrix_rows<T> to{sums + (r + i) * room_.value_depth, room_.value_depth};
-    const T* const scales = link_.scales(r + i);
+    const matrix_rows<const T> weights{weight + begin, key_block};
+    const matrix_rows<T> to{sums + r * room_.sum_depth, room_.sum_depth};
+    const T* const scales = link_.scales(r);
     if (all && streams_values()) {
       const position_bytes values = value_bytes(first + begin);
       const fetch_ahead fetch(values, key_bytes(first + begin + key_block));
@@ -361,17 +419,44 @@ private:
       });
       return;
     }
-    if (values_.data == nullptr) {
-      values_ = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth, is_small(),
-                              task_.workspace + room_.values());
-    }
+    look_up_values(first, count);
     if (all || finite(count)) {
       product<A, T>(height, weights, values_.from(begin), end - begin, scales, to, value_batches());
       return;
     }
     for (std::size_t l = 0; l < height; ++l) {
-      careful_product<A>(score_ + (i + l) * key_block, 1, seen[l], values_, scales[l], to.from(l).data,
-                         value_batches());
+      careful_product<A>(weight + l * key_block, 1, seen[l], values_, scales[l], to.from(l).data, value_batches());
+    }
+  }
+
+  XSOFTMAX_INLINE void look_up_values(std::size_t first, std::size_t count) {
+    if (values_.data == nullptr) {
+      values_ = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth, is_small(),
+                              task_.workspace + room_.values());
+    }
+  }
+
+  /// The values of a block that rows [r, r + rows) see, as they are, onto their second sums. A chain over those of the
+  /// block that a row sees; it is the same for rows that see all.
+  __attribute__((noinline)) void add_seen(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
+                                          const key_bits* seen, T* sums) {
+    look_up_values(first, count);
+    T* const whole = task_.workspace + room_.block_sum();
+    bool has_whole = false;
+    for (std::size_t i = 0; i < rows; ++i) {
+      T* const sum = sums + (r + i) * room_.sum_depth + room_.value_depth;
+      if (seen[i] != bits_between<A>(0, count)) {
+        careful_product<A>(unchanged<A, T>.entry, 0, seen[i], values_, T{1}, sum, value_batches());
+        continue;
+      }
+      if (!has_whole) {
+        clear<A>(whole, room_.value_depth);
+        careful_product<A>(unchanged<A, T>.entry, 0, seen[i], values_, T{}, whole, value_batches());
+        has_whole = true;
+      }
+      for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
+        N::store(sum + n, N::template load<T>(sum + n) + N::template load<T>(whole + n));
+      }
     }
   }
 
@@ -386,11 +471,18 @@ private:
   /// Sums times what is left to multiply them by; + 0 makes no zero negative.
   XSOFTMAX_INLINE void write() {
     for (std::size_t r = 0; r < rows_.count(); ++r) {
-      T* const sum = totals() + r * room_.value_depth;
+      T* const sum = totals() + r * room_.sum_depth;
       const V factor(link_.finish(r));
       const auto out = position_of<T>(task_.out, rows_.entry(), rows_.head(r), rows_.query(r));
       for (std::size_t n = 0; n < value_batches() * lanes<A, T>; n += lanes<A, T>) {
         N::store(sum + n, N::multiply_add(N::template load<T>(sum + n), factor, V(T{})));
+      }
+      if constexpr (Link::scales_weights) {
+        const V shift(sums_seen_values(task_) ? link_.shift(r) : T{});
+        for (std::size_t n = 0; sums_seen_values(task_) && n < room_.value_depth; n += lanes<A, T>) {
+          const V seen = N::template load<T>(sum + room_.value_depth + n);
+          N::store(sum + n, N::multiply_add(seen, shift, N::template load<T>(sum + n)));
+        }
       }
       out.template write<A>(0, task_.value_depth, sum);
     }
@@ -407,6 +499,7 @@ private:
   matrix_rows<const T> values_{nullptr, 0}; ///< of the block; looked up when first wanted
   finiteness finite_ = finiteness::unknown;
   bool streams_keys_ = false;
+  bool has_terms_ = false;
   alignas(64) T score_[group_rows * key_block] = {};
 };
 
@@ -444,6 +537,18 @@ public:
     }
   }
 
+  /// f(i, count) for the rows from i on that share a batch.
+  template <class F>
+  XSOFTMAX_INLINE void for_batches_of_rows(std::size_t rows, F&& f) const {
+    static_assert(group_rows % lanes<A, T> == 0); // no batch is shared with another group
+    for (std::size_t i = 0; i < rows; i += lanes<A, T>) {
+      f(i, rows - i < lanes<A, T> ? rows - i : lanes<A, T>);
+    }
+  }
+
+  /// x += v, a number for each row.
+  XSOFTMAX_INLINE void add(T* x, V v) const { N::store(x, N::template load<T>(x) + v); }
+
   XSOFTMAX_INLINE void copy_state(T* to) const {
     for (std::size_t i = 0; i < attention_room::states * padded_; i += lanes<A, T>) {
       N::store(to + i, N::template load<T>(state_ + i));
@@ -452,18 +557,20 @@ public:
 
   /// Rounded once; the factor may lie outside the range of T.
   XSOFTMAX_INLINE void scale_query(T* q, double scale) const {
-    for (std::size_t c = 0; c < task_.depth; ++c) {
-      q[c] = static_cast<T>(static_cast<double>(q[c]) * scale);
-    }
+    scale_line<A>(q, attention_room::padded(task_.depth), scale);
   }
 
-  /// total * of_total + sum * of_sum for the values of row r.
+  /// total * of_total + sum * of_sum for the values of row r; total + sum for those that are not weighted.
   XSOFTMAX_INLINE void merge_values(std::size_t r, const T* sums, std::size_t stride, T* totals, T of_sum,
                                     T of_total) const {
-    for (std::size_t n = 0; n < stride; n += lanes<A, T>) {
+    const std::size_t weighted = attention_room::padded(task_.value_depth);
+    for (std::size_t n = 0; n < weighted; n += lanes<A, T>) {
       const V sum = uncontracted(N::template load<T>(sums + r * stride + n) * V(of_sum));
       T* const total = totals + r * stride + n;
       N::store(total, N::multiply_add(N::template load<T>(total), V(of_total), sum));
+    }
+    for (std::size_t n = weighted; n < stride; n += lanes<A, T>) {
+      add(totals + r * stride + n, N::template load<T>(sums + r * stride + n));
     }
   }
 

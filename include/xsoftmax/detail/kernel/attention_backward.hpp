@@ -9,6 +9,7 @@
 //   slopes(rows, numbers, scores, dp, visible)   scores become weights and dp slopes; leaves in `visible` the keys
 //   whose
 //                                values are seen
+//   write_number(...)            a query's gradient of what an option has for each
 //   finish_query(...), finish_key(...)   from the gradient of what entered the product to that of the argument
 //
 // Every sum is built from blocks of 64 keys that begin at key 0 or of 48 queries that begin at the first of the heads
@@ -65,14 +66,10 @@ __attribute__((noinline)) T line_product(const T* x, const T* y, std::size_t n) 
   return native<A>::fold_sum(fold_batches(sum, [](V a, V b) XSOFTMAX_LAMBDA { return a + b; }));
 }
 
-/// Elements [0, depth) of a position, zeros up to `padded`.
+/// The sum of a block by halves.
 template <class A, class T>
-XSOFTMAX_INLINE void read_row(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
-                              std::size_t depth, std::size_t padded, T* to) {
-  if (padded != depth) {
-    clear<A>(to + padded - attention_room::line, attention_room::line);
-  }
-  position_of<T>(x, b, h, i).template read<A>(0, depth, to);
+XSOFTMAX_INLINE T sum_of_block(const block_pack<A, T>& x) {
+  return native<A>::fold_sum(fold_batches(x, [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; }));
 }
 
 /// A tile of queries of which the link finds again what the forward knew.
@@ -102,6 +99,8 @@ struct recalled_tile {
     again.out = addressed(out);
     again.log_sum_exp = addressed(number);
     again.reweight_power = reweight_power;
+    again.weight_scale = {};
+    again.weight_sum = {};
     for (std::size_t r = 0; r < rows.count(); ++r) {
       clear<A>(out.from(r).data, out.stride);
     }
@@ -275,13 +274,13 @@ private:
   __attribute__((noinline)) void prepare_tile(std::size_t row) {
     const std::size_t unit = unit_ * tiles_ + (first_ + row) / query_tile;
     const attention_rows<A, T> rows(forward_, unit);
-    const typename Link::forward link(forward_, rows, options_, at(room_.state));
+    typename Link::forward link(forward_, rows, options_, at(room_.state));
     for (std::size_t r = 0; r < rows.count(); ++r) {
       T* const q = queries().from(row + r).data;
-      read_row<A>(task_.q, entry_, rows.head(r), rows.query(r), task_.depth, room_.depth, q);
+      read_position<A>(task_.q, entry_, rows.head(r), rows.query(r), task_.depth, q);
       link.prepare_query(r, q);
-      read_row<A>(task_.dout, entry_, rows.head(r), rows.query(r), task_.value_depth, room_.value_depth,
-                  gradients().from(row + r).data);
+      read_position<A>(task_.dout, entry_, rows.head(r), rows.query(r), task_.value_depth,
+                       gradients().from(row + r).data);
       windows()[row + r] = rows.seen(r);
     }
     link_.recall(recalled_tile<A, T>{task_,
@@ -402,8 +401,8 @@ private:
       seen[i] = view.row[i];
     }
     const std::size_t top = view.first_row;
-    link_.slopes(view.last_row - top, read_only(numbers().from(row + top)), weights().from(top).data,
-                 slopes().from(top).data, seen + top);
+    link_.slopes(view.last_row - top, numbers().from(row + top), weights().from(top).data, slopes().from(top).data,
+                 seen + top);
     if (task_.key_sums != nullptr) {
       for (std::size_t i = view.first_row; i < view.last_row; ++i) {
         add_to<A>(record + key_block * (room_.depth + room_.value_depth), slopes().from(i).data, key_block);
@@ -529,6 +528,7 @@ private:
       const auto q = position_of<T>(task_.q, entry_, head(row), query(row));
       link_.finish_query(q, queries().from(row).data, total, at(room_.staging));
       position_of<T>(task_.dq, entry_, head(row), query(row)).template write<A>(0, task_.depth, total);
+      link_.write_number(task_, entry_, head(row), query(row), number);
       if (head_sums_ != nullptr && number[sees_any] != 0) {
         head_sums_[(first_ + row) / task_.q_len] += link_.head_sum(head(row), number);
       }
@@ -605,6 +605,9 @@ public:
   XSOFTMAX_INLINE void finish_key(const Row&, T*, T*) const {}
 
   XSOFTMAX_INLINE double head_sum(std::size_t, const T*) const { return 0; }
+
+  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
+                                    const T*) const {}
 
 private:
   T scale_;

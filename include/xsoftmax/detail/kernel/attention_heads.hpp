@@ -6,6 +6,7 @@
 #include <xsoftmax/detail/attention_task.hpp>
 #include <xsoftmax/detail/kernel/access.hpp>
 #include <xsoftmax/detail/kernel/tile_product.hpp>
+#include <xsoftmax/math/exp.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
@@ -73,13 +74,26 @@ __attribute__((noinline)) void pack_keys(const head_elements<const void>& k, std
   }
 }
 
-/// Values [first, first + count) of a head, rows of a multiple of the batch: where they lie, if that is asked for and
-/// they lie so, or copied to `block`.
+/// Elements [0, depth) of a position, zeros up to the end of a line.
+template <class A, class T>
+XSOFTMAX_INLINE void read_position(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
+                                   std::size_t depth, T* to) {
+  const std::size_t padded = attention_room::padded(depth);
+  if (padded != depth) {
+    clear<A>(to + padded - attention_room::line, attention_room::line);
+  }
+  position_of<T>(x, b, h, i).template read<A>(0, depth, to);
+}
+
+/// Values [first, first + count) of a head, rows of a multiple of the batch: where they lie, if they lie so, side by
+/// side or with `in_place` at any distance, or copied to `block`. (Rows far apart may take each other's place in the
+/// cache.)
 template <class A, class T>
 __attribute__((noinline)) matrix_rows<const T> value_rows(const head_elements<const void>& v, std::size_t b,
                                                           std::size_t h, std::size_t first, std::size_t count,
                                                           std::size_t depth, bool in_place, T* block) {
-  if (in_place && has_plain_positions(v) && depth % lanes<A, T> == 0 && v.length_stride >= 0) {
+  const bool dense = v.length_stride == static_cast<std::ptrdiff_t>(depth);
+  if ((in_place || dense) && has_plain_positions(v) && depth % lanes<A, T> == 0 && v.length_stride >= 0) {
     return {static_cast<const T*>(position_of<T>(v, b, h, first).data), static_cast<std::size_t>(v.length_stride)};
   }
   const std::size_t padded = attention_room::padded(depth);
@@ -117,36 +131,72 @@ __attribute__((noinline)) bool all_finite(matrix_rows<const T> rows, std::size_t
   return !native<A>::any_nan(zero);
 }
 
-/// sum_c x_c^2 of a vector whose largest magnitude is 1, in double, one chain: squares of floats are exact there.
-template <class A, class T>
-XSOFTMAX_INLINE double sum_of_squares(const T* x, std::size_t n) {
-  using D = batch<A, double>;
-  D sum(0.0);
-  for (std::size_t c = 0; c < n; ++c) {
-    const D value(static_cast<double>(x[c]));
-    sum = native<A>::multiply_add(value, value, sum);
+/// f on each half of v in double.
+template <class A, class T, class F>
+XSOFTMAX_INLINE batch<A, T> in_double(batch<A, T> v, F&& f) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    return f(v);
+  } else {
+    batch<A, double> low;
+    batch<A, double> high;
+    native<A>::widen(v, low, high);
+    return native<A>::narrow(f(low), f(high));
   }
-  return sum.get(0);
 }
 
-/// x / |x| * factor; 0 of a zero vector. By the largest magnitude first, so that no square overflows or vanishes.
+/// x times a factor that may lie outside the range of T, rounded once; n a multiple of a line.
+template <class A, class T>
+__attribute__((noinline)) void scale_line(T* x, std::size_t n, double factor) {
+  using D = batch<A, double>;
+  for (std::size_t c = 0; c < n; c += lanes<A, T>) {
+    const auto v = native<A>::template load<T>(x + c);
+    native<A>::store(x + c, in_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA { return d * D(factor); }));
+  }
+}
+
+/// A power of two, the product of which with a magnitude in the range of T is in [2^-22, 4) (double: [2^-51, 4)), and
+/// in [1, 2) if neither is near the end of the range.
+template <class A, class T>
+XSOFTMAX_INLINE batch<A, T> inverse_octave(batch<A, T> magnitude) {
+  using N = native<A>;
+  using Int = bits_t<T>;
+  using I = batch<A, Int>;
+  using format = math::exp_format<T>;
+  constexpr Int one = Int{1} << format::fraction_bits;
+  const I octave = N::bits(magnitude) & I(~(one - 1));
+  return N::from_bits(N::max(I(2 * format::exponent_bias * one) - octave, I(one)));
+}
+
+/// x / |x| * factor; 0 of a zero vector; n a multiple of a line. By a power of two first, so that no square overflows
+/// or vanishes. Squares, exact ones for float, are summed in 16 chains that are folded by halves.
 template <class A, class T>
 __attribute__((noinline)) void normalise(T* x, std::size_t n, double factor) {
-  T largest = 0;
-  for (std::size_t c = 0; c < n; ++c) {
-    const T magnitude = x[c] < 0 ? -x[c] : x[c];
-    largest = magnitude > largest ? magnitude : largest;
+  using N = native<A>;
+  using V = batch<A, T>;
+  using D = batch<A, double>;
+  V largest(T{});
+  for (std::size_t c = 0; c < n; c += lanes<A, T>) {
+    largest = N::max_magnitude(N::template load<T>(x + c), largest);
   }
-  if (largest == 0) {
-    largest = 1; // zeros stay, as does NaN
+  const V unit = inverse_octave<A, T>(V(N::largest_lane(largest)));
+  constexpr std::size_t chains = attention_room::line / lanes<A, double>;
+  auto square = make_pack<chains>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  for (std::size_t c = 0; c < n; c += attention_room::line) {
+    unroll<attention_room::line / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value * lanes<A, T>;
+      std::size_t chain = at / lanes<A, double>;
+      const V v = N::template load<T>(x + c + at) * unit;
+      N::store(x + c + at, in_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA {
+                 square.v[chain] = N::multiply_add(d, d, square.v[chain]);
+                 ++chain;
+                 return d;
+               }));
+    });
   }
-  for (std::size_t c = 0; c < n; ++c) {
-    x[c] = x[c] / largest;
-  }
-  const double square = sum_of_squares<A>(x, n);
-  const T scale = square == 0 ? T{} : static_cast<T>(factor / native<A>::square_root(batch<A, double>(square)).get(0));
-  for (std::size_t c = 0; c < n; ++c) {
-    x[c] = x[c] * scale;
+  const double sum = N::fold_sum(fold_batches(square, [](D a, D b) XSOFTMAX_LAMBDA { return a + b; }));
+  const T scale = sum == 0 ? T{} : static_cast<T>(factor / N::square_root(D(sum)).get(0));
+  for (std::size_t c = 0; c < n; c += lanes<A, T>) {
+    N::store(x + c, N::template load<T>(x + c) * V(scale));
   }
 }
 
@@ -160,18 +210,17 @@ __attribute__((noinline)) void normalise_keys(T* block, std::size_t depth, std::
     for (std::size_t c = 0; c < depth; ++c) {
       largest = N::max_magnitude(N::template load<T>(block + c * key_block + j), largest);
     }
-    largest = N::where_equal(largest, V(T{}), V(T{1}), largest);
+    const V unit = inverse_octave<A, T>(largest);
     V square(T{});
     for (std::size_t c = 0; c < depth; ++c) {
-      T* const at = block + c * key_block + j;
-      const V x = N::divide(N::template load<T>(at), largest);
-      N::store(at, x);
+      const V x = N::template load<T>(block + c * key_block + j) * unit;
       square = N::multiply_add(x, x, square);
     }
     const V length = N::where_equal(square, V(T{}), V(T{1}), N::square_root(square));
+    const V inverse = N::divide(V(T{1}), length);
     for (std::size_t c = 0; c < depth; ++c) {
       T* const at = block + c * key_block + j;
-      N::store(at, N::divide(N::template load<T>(at), length));
+      N::store(at, N::template load<T>(at) * unit * inverse);
     }
   }
 }

@@ -2,6 +2,7 @@
 // Steps that the forward and the backward of a kind of attention share.
 #pragma once
 
+#include <xsoftmax/detail/kernel/attention_heads.hpp>
 #include <xsoftmax/detail/kernel/attention_mask.hpp>
 #include <xsoftmax/math/log.hpp>
 
@@ -52,15 +53,7 @@ public:
 private:
   __attribute__((noinline)) V any_power(V x) const {
     using D = batch<A, double>;
-    const auto of = [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); };
-    if constexpr (sizeof(T) == sizeof(double)) {
-      return of(x);
-    } else {
-      D low;
-      D high;
-      N::widen(x, low, high);
-      return N::narrow(of(low), of(high));
-    }
+    return in_double<A, T>(x, [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); });
   }
 
   double power_;

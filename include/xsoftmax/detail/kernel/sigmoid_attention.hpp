@@ -14,6 +14,7 @@ public:
   using V = batch<A, T>;
   static constexpr std::size_t sweeps = 1;
   static constexpr bool changes_keys = false;
+  static constexpr bool scales_weights = false;
 
   XSOFTMAX_INLINE sigmoid_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                   const score_options<A, T>&, T* state)

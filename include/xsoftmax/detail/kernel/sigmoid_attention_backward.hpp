@@ -21,7 +21,7 @@ public:
 
   XSOFTMAX_INLINE void recall(const recalled_tile<A, T>&) const {}
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<const T>, T* scores, T* dp,
+  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T>, T* scores, T* dp,
                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       T* const score = scores + i * key_block;

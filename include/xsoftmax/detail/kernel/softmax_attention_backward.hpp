@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gradients of softmax attention: p = exp(s - log_sum_exp), ds = p (dp - D) with D = dout . out.
+// Gradients of softmax attention: p = exp(s - log_sum_exp), ds = p (dp - D) with D = dout . sum p v. Weights that are
+// scaled and shifted are a p + b, and ds is a times that.
 #pragma once
 
 #include <xsoftmax/detail/kernel/attention_backward.hpp>
@@ -15,44 +16,63 @@ public:
   using forward = softmax_weights<A, T>;
 
   XSOFTMAX_INLINE softmax_gradients(const attention_backward_task<T>& task, std::size_t)
-      : scaled_gradients<A, T>(task), sink_(task.sink), exp_(make_weight_exp<A, T>()) {}
+      : scaled_gradients<A, T>(task), sink_(task.sink), sums_seen_(sums_seen_values(task)),
+        exp_(make_weight_exp<A, T>()) {}
 
   __attribute__((noinline)) void recall(const recalled_tile<A, T>& tile) const {
     const auto& task = tile.task;
-    if (!task.saved) {
+    const bool saved = task.saved && !scales_weights(task); // else out is not the mean that is needed
+    if (!saved) {
       tile.template run<forward>(0);
     }
+    const std::size_t b = tile.rows.entry();
+    const score_options<A, T> options(task, b);
     for (std::size_t r = 0; r < tile.rows.count(); ++r) {
       T* const number = tile.number.from(r).data;
       const std::size_t h = tile.rows.head(r);
       const std::size_t i = tile.rows.query(r);
-      const std::size_t b = tile.rows.entry();
-      if (task.saved) {
+      if (saved) {
         position_of<T>(task.saved_log_sum_exp, b, h, i).template read<A>(0, 1, number + log_sum_exp);
-        read_row<A>(task.saved_out, b, h, i, task.value_depth, tile.out.stride, tile.out.from(r).data);
+        read_position<A>(task.saved_out, b, h, i, task.value_depth, tile.out.from(r).data);
       }
       number[mean] = tile.gradient_times_out(r);
+      number[scale] = T{1};
+      number[shift] = T{};
+      if (scales_weights(task)) {
+        const std::size_t n = visible_keys(tile.rows, options, r);
+        number[scale] = weight_scale_of<A>(task, b, h, i);
+        number[shift] = weight_shift_of<A>(task, h, number[scale], n);
+        number[seen_sum] = T{};
+        number[keys] = static_cast<T>(n);
+      }
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<const T> numbers, T* scores, T* dp,
+  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
-      const T* const number = numbers.from(i).data;
+      T* const number = numbers.from(i).data;
       T* const score = scores + i * key_block;
       T* const slope = dp + i * key_block;
       const T l = number[log_sum_exp];
-      const V shift(l == -infinity<T> ? T{} : l);
+      const V minus(l == -infinity<T> ? T{} : l);
       const V d(number[mean]);
+      const V a(number[scale]);
+      const V b(number[shift]);
       // What rounding lifts above 0 is 0.
-      auto p = map([&](V s) XSOFTMAX_LAMBDA { return exp_(N::min_keeping_nan(s - shift, V(T{}))); },
-                   load_block<A, T>(score));
-      auto ds = map([&](V weight, V of) XSOFTMAX_LAMBDA { return weight * (of - d); }, p, load_block<A, T>(slope));
+      const auto p = map([&](V s) XSOFTMAX_LAMBDA { return exp_(N::min_keeping_nan(s - minus, V(T{}))); },
+                         load_block<A, T>(score));
+      const auto of = load_block<A, T>(slope);
+      auto weight = map([&](V x) XSOFTMAX_LAMBDA { return N::multiply_add(x, a, b); }, p);
+      auto ds = map([&](V x, V y) XSOFTMAX_LAMBDA { return x * a * (y - d); }, p, of);
       if (visible[i] != all_keys) {
-        p = only_visible<A>(p, visible[i], T{});
+        weight = only_visible<A>(weight, visible[i], T{});
         ds = only_visible<A>(ds, visible[i], T{});
       }
-      store_block<A>(score, p);
+      if (sums_seen_) {
+        number[seen_sum] += sum_of_block<A>(only_visible<A>(of, visible[i], T{}));
+      }
+      store_block<A>(score, weight);
       store_block<A>(slope, ds);
     }
   }
@@ -61,13 +81,31 @@ public:
   XSOFTMAX_INLINE double head_sum(std::size_t h, const T* number) const {
     const T sink = number_at<A, T>(sink_, static_cast<std::ptrdiff_t>(h) * sink_.stride[1]);
     const T weight = math::exp<A, T>(V(sink - number[log_sum_exp])).get(0);
-    return -static_cast<double>(uncontracted(V(weight) * V(number[mean])).get(0));
+    return -static_cast<double>(uncontracted(V(weight) * V(number[scale]) * V(number[mean])).get(0));
+  }
+
+  /// d loss / d a = dout . (sum_j p_j v_j - the mean of the v_j that are seen, where weights are shifted)
+  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>& task, std::size_t b, std::size_t h, std::size_t i,
+                                    const T* number) const {
+    if (task.weight_scale_gradient.data == nullptr) {
+      return;
+    }
+    const T n = number[keys];
+    const T of_mean = sums_seen_ && n != 0 ? number[seen_sum] / n : T{};
+    const T gradient = n == 0 ? T{} : number[mean] - of_mean;
+    position_of<T>(task.weight_scale_gradient, b, h, i).template write<A>(0, 1, &gradient);
   }
 
 private:
-  enum : std::size_t { log_sum_exp, mean };
+  enum : std::size_t { log_sum_exp, mean, scale, shift, seen_sum, keys };
+
+  /// Is something asked about the weights' scales?
+  static XSOFTMAX_INLINE bool scales_weights(const attention_backward_task<T>& task) {
+    return task.weight_scale.data != nullptr || task.weight_sum.kind != 0 || task.weight_scale_gradient.data != nullptr;
+  }
 
   option_array sink_;
+  bool sums_seen_;
   weight_exp<A, T> exp_;
 };
 

@@ -18,10 +18,11 @@ public:
   using V = batch<A, T>;
   static constexpr std::size_t sweeps = 1;
   static constexpr bool changes_keys = true;
+  static constexpr bool scales_weights = false;
 
   XSOFTMAX_INLINE softplus_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                    const score_options<A, T>& options, T* state)
-      : link_state<A, T>(task, rows, state), options_(options) {}
+      : link_state<A, T>(task, rows, state), options_(options), factor_(task.scale) {}
 
   XSOFTMAX_INLINE void begin_sweep(std::size_t) const {}
 
@@ -35,20 +36,19 @@ public:
   }
 
   /// q / |q| * log d * log n
-  XSOFTMAX_INLINE void prepare_query(std::size_t r, T* q) const {
-    using D = batch<A, double>;
+  XSOFTMAX_INLINE void prepare_query(std::size_t r, T* q) {
     const auto& task = this->task_;
     if (task.depth == 0) {
       return;
     }
-    double factor = task.scale;
-    if (factor != factor) {
-      const std::size_t n = visible_keys(r);
-      const D both =
-          math::log<A>(D(static_cast<double>(task.depth))) * math::log<A>(D(static_cast<double>(n == 0 ? 1 : n)));
-      factor = both.get(0);
+    if (task.scale != task.scale) {
+      const std::size_t n = keys_seen(r);
+      if (n != keys_of_factor_) { // or it is the factor of the query before
+        factor_ = log_of(task.depth) * log_of(n == 0 ? 1 : n);
+        keys_of_factor_ = n;
+      }
     }
-    normalise<A>(q, task.depth, factor);
+    normalise<A>(q, attention_room::padded(task.depth), factor_);
   }
 
   XSOFTMAX_INLINE void prepare_keys(T* block, std::size_t count) const {
@@ -57,12 +57,15 @@ public:
 
   __attribute__((noinline)) void link_rows(std::size_t first, std::size_t rows, T* scores,
                                            const key_bits* visible) const {
-    for (std::size_t i = 0; i < rows; ++i) {
-      T* const score = scores + i * key_block;
-      const auto u = softplus_of(score, visible[i]);
-      store_block<A>(score, u);
-      this->array(sum)[first + i] += sum_of_block<A>(u);
-    }
+    T* const sums = this->array(sum) + first;
+    this->for_batches_of_rows(rows, [&](std::size_t i, std::size_t count) XSOFTMAX_LAMBDA {
+      this->add(sums + i, sums_of_blocks<A, T>(count, [&](std::size_t l) XSOFTMAX_LAMBDA {
+                  T* const score = scores + (i + l) * key_block;
+                  const auto u = softplus_of(score, visible[i + l]);
+                  store_block<A>(score, u);
+                  return u;
+                }));
+    });
   }
 
   XSOFTMAX_INLINE const T* scales(std::size_t r) const { return this->array(sum_scale) + r; }
@@ -90,25 +93,16 @@ protected:
   }
 
   /// How many keys row r sees.
-  XSOFTMAX_INLINE std::size_t visible_keys(std::size_t r) const {
-    const key_range& seen = this->rows_.seen(r);
-    if (!options_.hide()) {
-      return seen.last - seen.first;
-    }
-    std::size_t n = 0;
-    for (std::size_t first = seen.first / key_block * key_block; first < seen.last; first += key_block) {
-      const std::size_t rest = seen.last - first;
-      const std::size_t count = rest < key_block ? rest : key_block;
-      const std::size_t from = seen.first <= first ? 0 : seen.first - first;
-      const key_bits bits =
-          bits_between<A>(from, count) & options_.visible(this->rows_.head(r), this->rows_.query(r), first, count);
-      n += count_of<A>(bits);
-    }
-    return n;
-  }
+  XSOFTMAX_INLINE std::size_t keys_seen(std::size_t r) const { return visible_keys(this->rows_, options_, r); }
 
 private:
+  static XSOFTMAX_INLINE double log_of(std::size_t n) {
+    return math::log<A>(batch<A, double>(static_cast<double>(n))).get(0);
+  }
+
   const score_options<A, T>& options_;
+  double factor_;
+  std::size_t keys_of_factor_ = ~std::size_t{0};
 };
 
 /// LSSAR, in two sweeps: sum and maximum of u; then weights c = (r / max r)^p with r = max(u - o mean, 0), the offset o
@@ -123,7 +117,7 @@ public:
 
   XSOFTMAX_INLINE reweighted_weights(const attention_task<T>& task, const attention_rows<A, T>& rows,
                                      const score_options<A, T>& options, T* state)
-      : Base(task, rows, options, state), power_of_(task.reweight_power) {
+      : Base(task, rows, options, state), power_of_(task.reweight_power), keeps_terms_(task.keeps_terms) {
     this->fill(Base::largest_term, T{});
   }
 
@@ -138,27 +132,35 @@ public:
   }
 
   __attribute__((noinline)) void link_rows(std::size_t first, std::size_t rows, T* scores, key_bits* visible) const {
-    for (std::size_t i = 0; i < rows; ++i) {
-      visible[i] = link_row(first + i, scores + i * key_block, visible[i]);
-    }
+    T* const sums = this->array(Base::sum) + first;
+    T* const largest = this->array(Base::largest_term) + first;
+    this->for_batches_of_rows(rows, [&](std::size_t i, std::size_t count) XSOFTMAX_LAMBDA {
+      if (second_) {
+        this->add(sums + i, sums_of_blocks<A, T>(count, [&](std::size_t l) XSOFTMAX_LAMBDA {
+                    return weights_of_row(first + i + l, scores + (i + l) * key_block, visible[i + l]);
+                  }));
+        return;
+      }
+      this->add(sums + i, sums_of_blocks<A, T>(count, [&](std::size_t l) XSOFTMAX_LAMBDA {
+                  T* const score = scores + (i + l) * key_block;
+                  const auto u = this->softplus_of(score, visible[i + l]);
+                  store_block<A>(score, u);
+                  return u;
+                }));
+      const V here = largest_of_blocks<A, T>(
+          count, [&](std::size_t l) XSOFTMAX_LAMBDA { return load_block<A, T>(scores + (i + l) * key_block); });
+      N::store(largest + i, N::max_dropping_nan(here, N::template load<T>(largest + i)));
+    });
   }
 
 private:
-  /// Of the visible keys, those with a weight.
-  XSOFTMAX_INLINE key_bits link_row(std::size_t r, T* score, key_bits visible) const {
-    const auto u = this->softplus_of(score, visible);
-    if (!second_) {
-      this->array(Base::sum)[r] += sum_of_block<A>(u);
-      T& largest = this->array(Base::largest_term)[r];
-      const T here = largest_of_block<A>(u);
-      largest = here > largest ? here : largest;
-      return visible;
-    }
+  /// Scores, or terms where they were kept, become weights; `visible` keeps the keys that have one.
+  XSOFTMAX_INLINE block_pack<A, T> weights_of_row(std::size_t r, T* score, key_bits& visible) const {
+    const auto u = keeps_terms_ ? load_block<A, T>(score) : this->softplus_of(score, visible);
     const T inverse = this->array(Base::inverse_largest)[r];
     if (inverse == 0) { // a uniform row: B = A
       store_block<A>(score, u);
-      this->array(Base::sum)[r] += sum_of_block<A>(u);
-      return visible;
+      return u;
     }
     const V high(this->array(Base::mean_high)[r]);
     const V low(this->array(Base::mean_low)[r]);
@@ -168,19 +170,19 @@ private:
       c = only_visible<A>(c, visible, T{});
     }
     store_block<A>(score, c);
-    this->array(Base::sum)[r] += sum_of_block<A>(c);
     key_bits without = 0;
     unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
       constexpr std::size_t i = decltype(n)::value;
       without |= key_bits{N::equal_bits(c.v[i], V(T{}))} << (i * lanes<A, T>);
     });
-    return visible & ~without;
+    visible &= ~without;
+    return c;
   }
 
   /// mean = S / n, and the reciprocal of what the largest is above it.
   XSOFTMAX_INLINE void set_offset(std::size_t r) const {
     const double largest = static_cast<double>(this->array(Base::largest_term)[r]);
-    const std::size_t n = this->visible_keys(r);
+    const std::size_t n = this->keys_seen(r);
     double mean = 0.0;
     if (n > 3) {
       mean = static_cast<double>(this->array(Base::total_sum)[r]) / static_cast<double>(n);
@@ -197,6 +199,7 @@ private:
   }
 
   power_of_excess<A, T> power_of_;
+  bool keeps_terms_;
   bool second_ = false;
 };
 

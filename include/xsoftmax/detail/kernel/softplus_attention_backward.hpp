@@ -83,6 +83,9 @@ public:
 
   XSOFTMAX_INLINE double head_sum(std::size_t, const T*) const { return 0; }
 
+  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
+                                    const T*) const {}
+
 private:
   std::size_t depth_;
 };
@@ -103,7 +106,7 @@ public:
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<const T> numbers, T* scores, T* dp,
+  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       const T* const number = numbers.from(i).data;
@@ -168,7 +171,7 @@ public:
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<const T> numbers, T* scores, T* dp,
+  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
                                         key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       visible[i] = slopes_of_row(numbers.from(i).data, scores + i * key_block, dp + i * key_block, visible[i]);
@@ -227,7 +230,7 @@ private:
                           this->array(forward::inverse_largest)[r],
                           factor,
                           T{},
-                          static_cast<T>(this->visible_keys(r))};
+                          static_cast<T>(this->keys_seen(r))};
       position_of<T>(this->task_.log_sum_exp, this->rows_.entry(), this->rows_.head(r), this->rows_.query(r))
           .template write<A>(0, keys + 1, number);
       return factor;

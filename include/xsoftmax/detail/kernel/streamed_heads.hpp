@@ -115,6 +115,12 @@ XSOFTMAX_INLINE void with_format(storage_format format, F&& f) {
   f(format_constant<storage_format::native>{});
 }
 
+/// Keeps the compiler from computing addresses of a loop before it, of which there are more than registers.
+template <class P>
+XSOFTMAX_INLINE void step_by_step(P*& at) {
+  __asm__("" : "+r"(at));
+}
+
 /// Scores of Rows queries with a block of keys of a stream, which are transposed in registers: the chains of
 /// tile_product over keys that pack_keys has laid out, in pieces of depth_block.
 template <class A, class T, std::size_t Rows, class Stream>
@@ -138,18 +144,22 @@ __attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream ke
       std::size_t fetched = j + piece / width * rows_per_batch;
       for (std::size_t c = piece; c < end; c += width) {
         const element* const first = keys.data + static_cast<std::ptrdiff_t>(j) * keys.stride + c;
-        const char* const ahead = keys.fetch.position(fetched) + (dense ? 0 : c * sizeof(element));
+        const char* ahead = keys.fetch.position(fetched) + (dense ? 0 : c * sizeof(element));
         fetched += rows_per_batch;
         V square[width];
+        const element* at = first;
         unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
-          constexpr auto lane = static_cast<std::ptrdiff_t>(decltype(l)::value);
-          square[lane] = Stream::template load<A>(first + lane * keys.stride);
+          square[decltype(l)::value] = Stream::template load<A>(at);
+          at += keys.stride;
+          step_by_step(at);
         });
         native<A>::transpose(square);
         unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
           constexpr std::size_t lane = decltype(l)::value;
           // One at a time: a burst would keep loads waiting.
-          __builtin_prefetch(ahead + static_cast<std::ptrdiff_t>(lane) * apart);
+          __builtin_prefetch(ahead);
+          ahead += apart;
+          step_by_step(ahead);
           unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
             V& s = sum[decltype(r)::value];
             s = native<A>::multiply_add(V(q.data[decltype(r)::value * q.stride + c + lane]), square[lane], s);

@@ -468,8 +468,8 @@ def build_page(results):
     if results.select(section="attention"):
         page.section("attention", "Attention",
                      "<p>Softmax, sigmoid and softplus attention (LSSA, re-weighted LSSAR) of one head, n queries and keys, "
-                     "one thread, against what other libraries need for its two matrix products alone, and against the "
-                     "multiply-adds alone: as many as the products have, in registers, without memory.</p>",
+                     "one thread, against other libraries' softmax attention and what they need for its two matrix products "
+                     "alone, and against the multiply-adds alone: as many as the products have, in registers, without memory.</p>",
                      page.figure(charts.attention_chart(results), "Rate of attention against the number of queries and keys",
                                  f"GFLOP/s on {best}: 4 n² depth operations over the time, 10 n² depth for a backward. The causal "
                                  "one counts in full although it skips nearly half, so it can pass the multiply-adds. "

@@ -41,7 +41,7 @@ double multiply_adds(double wanted) {
   double done = 0;
   for (std::size_t first = 0; first < steps; first += exact) {
     F sum[sums];
-    unroll<sums>([&](auto s) { sum[s.value] = F(0); });
+    unroll<sums>([&](auto s) { sum[s.value] = uncontracted(F(0)); }); // nor that they are all the same sum
     const std::size_t last = first + exact < steps ? first + exact : steps;
     for (std::size_t i = first; i < last; ++i) {
       unroll<sums>([&](auto s) { sum[s.value] = native<unit_arch>::multiply_add(sum[s.value], one, one); });

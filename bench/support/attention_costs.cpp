@@ -78,6 +78,30 @@ void divide_by_sum(std::vector<double>& x) {
   }
 }
 
+template <class Element>
+double norm(std::size_t depth, const Element& element) {
+  double squares = 0;
+  for (std::size_t c = 0; c < depth; ++c) {
+    squares += element(c) * element(c);
+  }
+  return std::sqrt(squares);
+}
+
+template <class Cache>
+double norm_of_query(const head<Cache>& h, std::size_t i) {
+  return norm(h.depth, [&](std::size_t c) { return h.query(i, c); });
+}
+
+template <class Cache>
+double norm_of_key(const head<Cache>& h, std::size_t j) {
+  return norm(h.depth, [&](std::size_t c) { return h.key(j, c); });
+}
+
+template <class Cache>
+double factor_of_cosines(const head<Cache>& h, double keys_seen) {
+  return std::log(static_cast<double>(h.depth)) * std::log(keys_seen);
+}
+
 template <class Cache>
 query_weights weights_of(weighting kind, const head<Cache>& h, std::size_t i) {
   const std::size_t seen = kind == weighting::causal_softmax ? i + 1 + h.keys - h.queries : h.keys;
@@ -91,18 +115,10 @@ query_weights weights_of(weighting kind, const head<Cache>& h, std::size_t i) {
     reach = std::max(reach, s.reach);
   }
   if (kind == weighting::softplus || kind == weighting::reweighted_softplus) { // of cosines
-    const auto norm = [&](const auto& element) {
-      double squares = 0;
-      for (std::size_t c = 0; c < h.depth; ++c) {
-        squares += element(c) * element(c);
-      }
-      return std::sqrt(squares);
-    };
-    const double of_query = norm([&](std::size_t c) { return h.query(i, c); });
-    const double factor = std::log(static_cast<double>(h.depth)) * std::log(count) / (h.scale() * of_query);
+    const double factor = factor_of_cosines(h, count) / (h.scale() * norm_of_query(h, i));
     reach = 0;
     for (std::size_t j = 0; j < seen; ++j) {
-      x[j] *= factor / norm([&](std::size_t c) { return h.key(j, c); });
+      x[j] *= factor / norm_of_key(h, j);
       reach = std::max(reach, std::fabs(x[j]));
     }
   }
@@ -187,8 +203,8 @@ std::string wrong_output(weighting kind, const head<Cache>& h, const float* out,
 
 /// What a backward reads and writes besides the head.
 struct gradients {
-  const float* out; ///< of the forward
-  const float* log_sum_exp;
+  const float* out;    ///< of the forward
+  const float* number; ///< log_sum_exp or denominator of each query
   const float* dout;
   float* dq;
   float* dk;
@@ -206,6 +222,8 @@ std::string wrong_gradients(weighting kind, const head<float>& h, const gradient
     double error; ///< w of the docstring or more
     double reach;
   };
+  const bool cosines = kind == weighting::softplus;
+  const double scale = cosines ? factor_of_cosines(h, static_cast<double>(h.keys)) : h.scale();
   const auto pair_of = [&](std::size_t i, std::size_t j) {
     double dp = 0, magnitude = 0, from_above = 0, common = 0;
     for (std::size_t c = 0; c < h.depth; ++c) {
@@ -221,20 +239,40 @@ std::string wrong_gradients(weighting kind, const head<float>& h, const gradient
       const double w = 1 / (1 + std::exp(std::log(static_cast<double>(h.keys)) - s.sum));
       return pair{w, w * (1 - w) * dp, w * (1 - w) * magnitude, s.reach};
     }
-    const double w = std::exp(s.sum - static_cast<double>(g.log_sum_exp[i]));
+    const double number = g.number[i];
+    if (cosines) {
+      const double of_cosine = scale * s.sum / (h.scale() * norm_of_query(h, i) * norm_of_key(h, j));
+      const double slope = 1 / (1 + std::exp(-of_cosine)) / number;
+      return pair{std::log1p(std::exp(of_cosine)) / number, slope * (dp - common),
+                  slope * (magnitude + from_above * largest_value), scale};
+    }
+    const double w = std::exp(s.sum - number);
     return pair{w, w * (dp - common), w * (magnitude + from_above * largest_value), s.reach};
   };
-  // A row of gradients: the sum over `count` others of their slopes or weights times a row of theirs.
+  // A row of gradients: the sum over `count` others of their slopes or weights times a row of theirs, of cosines
+  // through x / |x| for the row's own x.
   const auto check_row = [&](const float* row, std::size_t count, const auto& pair_with, bool of_values,
-                             const auto& element) {
+                             const auto& element, const auto& own) {
     std::vector<double> exact(h.depth), allowed(h.depth, 1.0);
     double reach = 1;
     for (std::size_t o = 0; o < count; ++o) {
       const pair x = pair_with(o);
       reach = std::max(reach, 1 + x.reach);
       for (std::size_t c = 0; c < h.depth; ++c) {
-        exact[c] += (of_values ? x.weight : h.scale() * x.slope) * element(o, c);
-        allowed[c] += (of_values ? x.weight : h.scale() * x.error) * std::fabs(element(o, c));
+        exact[c] += (of_values ? x.weight : scale * x.slope) * element(o, c);
+        allowed[c] += (of_values ? x.weight : scale * x.error) * std::fabs(element(o, c));
+      }
+    }
+    if (cosines && !of_values) {
+      const double length = norm(h.depth, own);
+      double along = 0, allowed_along = 0;
+      for (std::size_t c = 0; c < h.depth; ++c) {
+        along += own(c) / length * exact[c];
+        allowed_along += std::fabs(own(c) / length) * allowed[c];
+      }
+      for (std::size_t c = 0; c < h.depth; ++c) {
+        exact[c] = (exact[c] - own(c) / length * along) / length;
+        allowed[c] = (allowed[c] + std::fabs(own(c) / length) * allowed_along) / length;
       }
     }
     return first_wrong(
@@ -251,20 +289,25 @@ std::string wrong_gradients(weighting kind, const head<float>& h, const gradient
         reach = std::max(reach, 1 + x.reach);
       }
       if (!(std::fabs(sum - 1) <= unit_of_output * reach)) {
-        return "its log_sum_exp is off by " + std::to_string(std::log(sum));
+        return "its log_sum_exp or the logarithm of its denominator is off by " + std::to_string(std::log(sum));
       }
     }
-    return check_row(g.dq + i * h.depth, h.keys, with_key, false,
-                     [&](std::size_t j, std::size_t c) { return h.key(j, c); });
+    return check_row(
+        g.dq + i * h.depth, h.keys, with_key, false,
+        [&](std::size_t j, std::size_t c) { return h.key(j, c) / (cosines ? norm_of_key(h, j) : 1); },
+        [&](std::size_t c) { return h.query(i, c); });
   });
   return !wrong.empty() ? wrong : first_wrong_of("gradient of key", h.keys, [&](std::size_t j) {
     const auto with_query = [&](std::size_t i) { return pair_of(i, j); };
-    const std::string of_key = check_row(g.dk + j * h.depth, h.queries, with_query, false,
-                                         [&](std::size_t i, std::size_t c) { return h.query(i, c); });
+    const auto own = [&](std::size_t c) { return h.key(j, c); };
+    const std::string of_key = check_row(
+        g.dk + j * h.depth, h.queries, with_query, false,
+        [&](std::size_t i, std::size_t c) { return h.query(i, c) / (cosines ? norm_of_query(h, i) : 1); }, own);
     return !of_key.empty()
                ? of_key
-               : check_row(g.dv + j * h.depth, h.queries, with_query, true,
-                           [&](std::size_t i, std::size_t c) { return static_cast<double>(g.dout[i * h.depth + c]); });
+               : check_row(
+                     g.dv + j * h.depth, h.queries, with_query, true,
+                     [&](std::size_t i, std::size_t c) { return static_cast<double>(g.dout[i * h.depth + c]); }, own);
   });
 }
 
@@ -273,7 +316,7 @@ std::string wrong_gradients(weighting kind, const head<float>& h, const gradient
 /// The memory of a comparison of attention.
 struct prefill {
   explicit prefill(const shape& s)
-      : n(s.rows), depth(s.cols), inputs(4 * n * depth), outputs(5 * n * depth, output_offset), log_sum_exp(n) {
+      : n(s.rows), depth(s.cols), inputs(4 * n * depth), outputs(6 * n * depth, output_offset), numbers(2 * n) {
     fill_with_logits(inputs.data(), inputs.size());
   }
 
@@ -288,13 +331,13 @@ struct prefill {
   head<float> as_head() const { return {input(queries), input(keys), input(values), n, n, depth}; }
 
   enum { queries, keys, values, from_above };
-  enum { result, of_forward, of_queries, of_keys, of_values };
+  enum { result, of_forward, of_queries, of_keys, of_values, of_softplus };
 
   std::size_t n;
   std::size_t depth;
   row_buffer<float> inputs;
   row_buffer<float> outputs;
-  row_buffer<float> log_sum_exp;
+  row_buffer<float> numbers; ///< log_sum_exp and denominator of each query
 };
 
 /// ns per element of n x depth at so many operations per ns, of which there are 4 n for each element in the forward and
@@ -336,20 +379,27 @@ void add_prefill(std::vector<variant>& all, const prefill& p, std::map<std::stri
   add("lssar", weighting::reweighted_softplus,
       [=] { xs::softplus_attention<Arch>(q, k, v, out, {.reweight_power = reweight_power}); });
 
-  const xs::vector_view<float> sums(p.log_sum_exp.data(), p.n);
+  const xs::vector_view<float> sums(p.numbers.data(), p.n), denominators(p.numbers.data() + p.n, p.n);
+  const auto softplus_saved = p.out(p.of_softplus);
   xs::softmax_attention<Arch>(q, k, v, saved, {.log_sum_exp = sums});
+  xs::softplus_attention<Arch>(q, k, v, softplus_saved, {.denominator = denominators});
   const auto add_backward = [&](const std::string& name, weighting kind, runner run) {
     all.push_back(own<Arch>(name, std::move(run), guess_of_prefill(p.n, 10, rate)));
     const std::size_t size = 3 * p.n * p.depth;
     run_once(all.back(), dq.data(), size);
+    const bool cosines = kind == weighting::softplus;
     all.back().found.failure =
-        wrong_gradients(kind, p.as_head(), {saved.data(), sums.data(), dout.data(), dq.data(), dk.data(), dv.data()});
+        wrong_gradients(kind, p.as_head(),
+                        {cosines ? softplus_saved.data() : saved.data(), cosines ? denominators.data() : sums.data(),
+                         dout.data(), dq.data(), dk.data(), dv.data()});
     check_bits(all.back(), name, dq.data(), size);
   };
   add_backward("softmax_backward", weighting::softmax,
                [=] { xs::softmax_attention_backward<Arch>(q, k, v, saved, sums, dout, dq, dk, dv); });
   add_backward("sigmoid_backward", weighting::sigmoid,
                [=] { xs::sigmoid_attention_backward<Arch>(q, k, v, dout, dq, dk, dv); });
+  add_backward("lssa_backward", weighting::softplus,
+               [=] { xs::softplus_attention_backward<Arch>(q, k, v, softplus_saved, denominators, dout, dq, dk, dv); });
 
   // The arithmetic alone: as many multiply-adds as the two products have.
   const double wanted = 2 * static_cast<double>(p.n) * static_cast<double>(p.n * p.depth);
@@ -374,6 +424,7 @@ void add_peers_of_prefill(std::vector<variant>& all, const prefill& p) {
       }
     };
     add("attention", weighting::softmax, other.float_attention);
+    add("attention_causal", weighting::causal_softmax, other.float_causal_attention);
     add("products", weighting::none, other.float_products);
   }
 }

@@ -321,14 +321,16 @@ def peer_chart(results):
     return as_svg(figure, "peers")
 
 
+CAUSAL = (0, (3, 2))
 # Colour and line of what is measured of attention; peers have their own colours.
 ATTENTION_STYLES = {
     "softmax": ("#16202c", "-"),
-    "softmax_causal": ("#16202c", (0, (3, 2))),
+    "softmax_causal": ("#16202c", CAUSAL),
     "softmax_backward": ("#16202c", (0, (1, 1.2))),
     "sigmoid": ("#0b62b8", "-"),
     "sigmoid_backward": ("#0b62b8", (0, (1, 1.2))),
     "lssa": ("#2a9d8f", "-"),
+    "lssa_backward": ("#2a9d8f", (0, (1, 1.2))),
     "lssar": ("#2a9d8f", (0, (3, 2))),
     "multiply_adds": (FLOOR, (0, (5, 2))),
 }
@@ -342,7 +344,7 @@ def attention_chart(results):
     handles = []
     for axis, depth in zip(axes[0], depths):
         for who, name, found in shown:
-            colour, line = ATTENTION_STYLES.get(name, (colour_of(who), "-"))
+            colour, line = ATTENTION_STYLES.get(name, (colour_of(who), CAUSAL if name == "attention_causal" else "-"))
             lengths = sorted(n for n, d in found if d == depth)
             rates = [attention_rate(name, n, found[n, depth]) for n in lengths]
             style = {"color": colour, "linestyle": line, "linewidth": 2.4 if name == "softmax" else 1.7}

@@ -67,7 +67,7 @@ def guarded(results):
         for rows, cols in results.shapes("attention", "float"):
             alone = results.get("attention", "float", rows, cols, OWN, architecture, "multiply_adds")
             for name, work in (("softmax", 1), ("sigmoid", 1), ("lssa", 1), ("softmax_backward", BACKWARD_WORK),
-                               ("sigmoid_backward", BACKWARD_WORK)):
+                               ("sigmoid_backward", BACKWARD_WORK), ("lssa_backward", BACKWARD_WORK)):
                 own = results.get("attention", "float", rows, cols, OWN, architecture, name)
                 if own and alone:
                     found.append(Guarded(f"float, {architecture}, {rows:,} x {cols:,}: attention, {ATTENTION_NAMES[name]}: of the "

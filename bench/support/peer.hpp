@@ -38,6 +38,7 @@ struct peer {
   sample_preparation float_sample{};              ///< so too
   preparation<float> float_gumbel_softmax_rows{}; ///< so too, at temperature 1
   attention_preparation float_attention{};        ///< so too: softmax attention
+  attention_preparation float_causal_attention{}; ///< so too: query i sees the keys up to i
   attention_preparation float_products{};         ///< so too: its two products without the softmax, (q k^T / sqrt d) v
 };
 

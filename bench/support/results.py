@@ -267,8 +267,9 @@ CACHES = [("float", "float cache", 64), ("float_shared", "shared float cache", 1
 # All that is measured of attention: the library's operations, what bounds them, and what peers have.
 ATTENTION_NAMES = {"softmax": "softmax", "softmax_causal": "softmax, causal", "sigmoid": "sigmoid", "lssa": "LSSA",
                    "lssar": "LSSAR", "softmax_backward": "softmax, backward", "sigmoid_backward": "sigmoid, backward",
-                   "multiply_adds": "multiply-adds alone", "attention": "product, softmax, product",
-                   "products": "the two products alone"}
+                   "lssa_backward": "LSSA, backward",
+                   "multiply_adds": "multiply-adds alone", "attention": "softmax attention",
+                   "attention_causal": "causal attention", "products": "the two products alone"}
 
 COSTS = [
     Cost("columns", "columns", "rows", "columns over rows of the transpose", at_most=1.5),
@@ -310,10 +311,13 @@ COSTS = [
       for name, words, at_least in FORWARD],
     *[Cost("attention", "attention", name, f"oneDNN's softmax attention over {words}", at_least=1.0, who="oneDNN")
       for name, words, _ in FORWARD if name != "lssar"],
+    Cost("attention", "attention", "softmax", "libtorch's softmax attention over softmax attention", at_least=1.15,
+         who="libtorch"),
+    Cost("attention", "attention_causal", "softmax_causal", "the same, causal", at_least=1.15, who="libtorch"),
     *[Cost("attention", "multiply_adds", name, f"the multiply-adds alone over {words}", at_least=0.75, from_rows=2048,
            from_cols=128) for name, words, _ in FORWARD if name != "lssar"],
     *[Cost("attention", name, f"{name}_backward", f"rate of {name} attention's backward over its own", at_least=0.8,
-           work=BACKWARD_WORK) for name in ("softmax", "sigmoid")],
+           work=BACKWARD_WORK) for name in ("softmax", "sigmoid", "lssa")],
     Cost("attention_threads", "one_thread", "two_threads", "softmax attention: one thread over two"),
     *[Cost("decode", f"read_{name}", name, f"a read pass over a token, {words}", at_least=0.9, cached=read)
       for name, words, read in CACHES],

@@ -70,6 +70,7 @@ void add_attention(hash& h, numbers& random) {
       std::vector<T> out(q.size()), sums(4 * q_len), dq(q.size()), dk(k.size()), dv(v.size());
       const auto queries = [&](auto& x) { return xs::attention_view(x.data(), 1, 4, q_len, depth); };
       const auto keys = [&](auto& x) { return xs::attention_view(x.data(), 1, 2, kv_len, depth); };
+      const std::vector<T> scales = filled(4 * q_len);
       const std::vector<double> slopes{0.5, 0.25, 0.125, 0.0625};
       const auto add = [&](const auto& attend, const auto& gradients) {
         attend(queries(q), keys(k), keys(v), queries(out));
@@ -78,7 +79,11 @@ void add_attention(hash& h, numbers& random) {
           h.add(*x);
         }
       };
-      const xs::softmax_attention_options softmax{.causal = kv_len > 5, .alibi_slopes = slopes, .softcap = 20.0};
+      xs::softmax_attention_options softmax{.causal = kv_len > 5, .alibi_slopes = slopes, .softcap = 20.0};
+      if (depth == 40) {
+        softmax.weight_scale = xs::query_input(xs::matrix_view(scales.data(), 4, q_len));
+        softmax.weight_sum = slopes;
+      }
       add(
           [&](const auto&... x) {
             xs::softmax_attention_options with_sums = softmax;

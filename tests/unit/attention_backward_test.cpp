@@ -249,7 +249,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[at
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-TEMPLATE_LIST_TEST_CASE("softmax_attention_backward: what the forward left has the bits of what is found again",
+TEMPLATE_LIST_TEST_CASE("attention_backward: what the forward left has the bits of what is found again",
                         "[attention][backward][unit]", subjects) {
   using T = typename TestType::scalar;
   using Arch = typename TestType::arch;
@@ -258,15 +258,36 @@ TEMPLATE_LIST_TEST_CASE("softmax_attention_backward: what the forward left has t
   }
   findings found;
   for_problems<T>(20, [&](const attention_problem<T>& p, const std::vector<T>& dout, const std::string& what) {
-    using Of = of_softmax_attention;
-    const attention_result<T> left = attend<Arch, Of>(p);
-    attention_gradients<T> g(p.shape);
-    const attention_shape& s = p.shape;
-    xs::softmax_attention_backward<Arch>(query_view(p), key_view(p), value_view(p), out_shaped(s, left.out),
-                                         xs::attention_view(left.log_sum_exp.data(), s.batch, s.heads, s.q_len, 1),
-                                         out_shaped(s, dout), query_shaped(s, g.dq), key_shaped(s, g.dk),
-                                         value_shaped(s, g.dv), backward_options<Of>(p, g));
-    expect_same_gradients<Of>(found, p, differentiate<Arch, Of>(p, dout), g, what);
+    const auto expect = [&]<class Of>(Of, const attention_problem<T>& variant) {
+      const attention_shape& s = p.shape;
+      attention_result<T> left(s);
+      auto forward = Of::options(variant);
+      const xs::attention_view<T> numbers(left.log_sum_exp.data(), s.batch, s.heads, s.q_len, 1);
+      if constexpr (is_softmax_attention<Of>) {
+        forward.log_sum_exp = numbers;
+      } else {
+        forward.denominator = numbers;
+      }
+      Of::template run<Arch>(query_view(variant), key_view(variant), value_view(variant),
+                             xs::attention_view<T>(left.out.data(), s.batch, s.heads, s.q_len, s.value_depth), forward);
+      const attention_gradients<T> expected = differentiate<Arch, Of>(variant, dout);
+      const auto again = [&](const auto&... executor) {
+        attention_gradients<T> g(s);
+        call_backward<Arch, Of>(executor..., query_view(variant), key_view(variant), value_view(variant),
+                                out_shaped(s, left.out), xs::attention_view<const T>(numbers), out_shaped(s, dout),
+                                query_shaped(s, g.dq), key_shaped(s, g.dk), value_shaped(s, g.dv),
+                                backward_options<Of>(variant, g));
+        expect_same_gradients<Of>(found, variant, expected, g, what);
+      };
+      again();
+      again([](std::size_t count, const executor_body& body) {
+        run_in_order(count, body, [](std::size_t i) { return i; });
+      });
+    };
+    expect(of_softmax_attention{}, p);
+    attention_problem<T> plain = p;
+    plain.reweight_power.reset();
+    expect(of_softplus_attention{}, plain);
   });
   XSOFTMAX_CHECK_FINDINGS(found);
 }
@@ -695,5 +716,12 @@ TEST_CASE("attention_backward: mistakes are named and nothing is written", "[att
   expect(of(q, k, v, input(elements.data(), 2, 6, 4, 7), l, dout, dq, dk, dv), "out");
   expect(of(q, k, v, dout, input(elements.data(), 2, 6, 3, 1), dout, dq, dk, dv), "log_sum_exp");
   expect(of(q, k, v, input(results.data(), 2, 6, 4, 8), l, dout, dq, dk, dv), "share no element");
+  std::string message =
+      refusal([&] { xs::softplus_attention_backward(q, k, v, dout, l, dout, dq, dk, dv, {.reweight_power = 3.0}); });
+  CHECK(message == "xsoftmax::softplus_attention_backward: out and denominator do not suffice with re-weighting "
+                   "(reweight_power = 3)");
+  message = refusal(
+      [&] { xs::softplus_attention_backward(q, k, v, dout, input(elements.data(), 2, 6, 3, 1), dout, dq, dk, dv); });
+  CHECK(message.find("denominator = 3, q_len = 4") != std::string::npos);
   CHECK(std::all_of(results.begin(), results.end(), [](float x) { return x == -7; }));
 }

@@ -209,6 +209,15 @@ TEST_CASE("attention refuses options that do not fit", "[attention][errors][unit
     CHECK(text.find("xsoftmax::softplus_attention: ") == 0);
     CHECK(text.find("reweight_power = ") != std::string::npos);
   }
+  text = refusal([&] {
+    xs::softplus_attention(a.q, a.k, a.v, a.out,
+                           {.reweight_power = 3.0, .denominator = view(a.numbers.data(), 2, 6, 4, 1)});
+  });
+  CHECK(text ==
+        "xsoftmax::softplus_attention: with re-weighting there is no denominator to write (reweight_power = 3)");
+  text = refusal(
+      [&] { xs::softplus_attention(a.q, a.k, a.v, a.out, {.denominator = view(a.numbers.data(), 2, 6, 1, 1)}); });
+  CHECK(text.find("denominator = 1, q_len = 4") != std::string::npos);
   CHECK(a.untouched());
 }
 

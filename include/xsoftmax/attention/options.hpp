@@ -63,6 +63,7 @@ struct softplus_attention_options {
   std::span<std::byte> workspace = {};                         ///<
   std::optional<double> reweight_power = std::nullopt; ///< p of the re-weighting (LSSAR), 15 in the paper; default none
   gradient_output key_bias_gradient = {};              ///< as in softmax_attention_options
+  query_output denominator = {};                       ///< output of LSSA: sum u of each query
 };
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -23,7 +23,7 @@ bool checked_own_options(const char* function, const softmax_attention_options& 
       return false;
     }
   }
-  return checked_query_option<T>(function, "log_sum_exp", options.log_sum_exp, q, task.log_sum_exp) &&
+  return checked_query_option<T>(function, "log_sum_exp", options.log_sum_exp, q, task.query_number) &&
          checked_query_option<T>(function, "weight_scale", options.weight_scale, q, task.weight_scale) &&
          checked_heads_option(function, "weight_sum", options.weight_sum, q.heads(), task.weight_sum);
 }

@@ -9,42 +9,6 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 namespace detail {
 
-/// Without what the forward left.
-struct nothing_saved {
-  template <class Task, class... X>
-  bool operator()(Task&, const X&...) const {
-    return true;
-  }
-};
-
-/// With out and log_sum_exp of the forward.
-template <class Out>
-struct saved_results {
-  const Out& out;
-  const query_input& log_sum_exp;
-
-  template <class T, class Q, class V, class Apart>
-  bool operator()(softmax_attention_backward_task<T>& task, const Q& queries, const V& values,
-                  const Apart& apart) const {
-    static_assert(std::is_same_v<attention_compute<const Out>, T>,
-                  "xsoftmax: double does not mix with float or halves: all arguments must be computed in one type");
-    constexpr const char* function = "softmax_attention_backward";
-    const auto view = as_attention(out);
-    const query_input& l = log_sum_exp;
-    if (!checked_output(function, queries, values, "out", view) ||
-        !checked_query_numbers<T>(function, "log_sum_exp", l, queries) || !apart("out", view) ||
-        !apart("log_sum_exp",
-               attention_view<const T>(static_cast<const T*>(l.data()), l.extent(0), l.extent(1), l.extent(2),
-                                       l.extent(3), l.stride(0), l.stride(1), l.stride(2), 0))) {
-      return false;
-    }
-    task.saved = true;
-    task.saved_out = heads_of(view);
-    task.saved_log_sum_exp = {l.data(), l.stride(0), l.stride(1), l.stride(2), 0, storage_format::native};
-    return true;
-  }
-};
-
 template <class Arch, class Threads, class Q, class K, class V, class Saved, class DOut, class DQ, class DK, class DV>
 void share_softmax_attention_backward(const Threads& threads, const Q& q, const K& k, const V& v, const Saved& saved,
                                       const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
@@ -59,7 +23,7 @@ void share_softmax_attention_backward(const Threads& threads, const Q& q, const 
                checked_query_option<T>(function, "weight_scale_gradient", options.weight_scale_gradient, queries,
                                        task.weight_scale_gradient) &&
                checked_gradient_option<T>(function, "sink_gradient", sink_gradient, "1", 1, "heads", queries.heads()) &&
-               saved(task, queries, values, apart);
+               saved(function, task, queries, values, apart);
       },
       [&](const softmax_attention_backward_task<T>& task) {
         const auto run = [&](const auto& head_gradient) {
@@ -130,8 +94,8 @@ void softmax_attention_backward(const Q& q, const K& k, const V& v, const Out& o
   const auto& held = detail::evaluated(out);
   using Held = std::remove_reference_t<decltype(held)>;
   detail::share_softmax_attention_backward<Arch>(
-      detail::this_thread{}, q, k, v, detail::saved_results<Held>{held, log_sum_exp}, dout, std::forward<DQ>(dq),
-      std::forward<DK>(dk), std::forward<DV>(dv), options);
+      detail::this_thread{}, q, k, v, detail::saved_results<Held>{held, "log_sum_exp", log_sum_exp}, dout,
+      std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
 }
 
 /// Both with batch entries, heads of keys and, where those are few, queries shared out by an executor, as softmax does:
@@ -156,8 +120,8 @@ void softmax_attention_backward(Executor&& executor, const Q& q, const K& k, con
   const auto& held = detail::evaluated(out);
   using Held = std::remove_reference_t<decltype(held)>;
   detail::share_softmax_attention_backward<Arch>(
-      detail::threads_of<Executor>{executor}, q, k, v, detail::saved_results<Held>{held, log_sum_exp}, dout,
-      std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
+      detail::threads_of<Executor>{executor}, q, k, v, detail::saved_results<Held>{held, "log_sum_exp", log_sum_exp},
+      dout, std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

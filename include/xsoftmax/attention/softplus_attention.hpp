@@ -9,9 +9,9 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 namespace detail {
 
-/// The option that only softplus attention has.
+/// The options that only softplus attention has.
 template <class T, class Q>
-bool checked_own_options(const char* function, const softplus_attention_options& options, const Q&,
+bool checked_own_options(const char* function, const softplus_attention_options& options, const Q& q,
                          softplus_attention_task<T>& task) {
   if (options.reweight_power) {
     task.reweight_power = *options.reweight_power;
@@ -20,8 +20,13 @@ bool checked_own_options(const char* function, const softplus_attention_options&
                          task.reweight_power);
       return false;
     }
+    if (!options.denominator.empty()) {
+      raise_out_of_range(function, "with re-weighting there is no denominator to write", "reweight_power",
+                         task.reweight_power);
+      return false;
+    }
   }
-  return true;
+  return checked_query_option<T>(function, "denominator", options.denominator, q, task.query_number);
 }
 
 template <class Q, class K, class V, class Out, class Launch>
@@ -42,7 +47,8 @@ void checked_softplus_attention(const Q& q, const K& k, const V& v, Out&& out,
 ///   s_j = scale * cos(q_i, k_j) + mask_ij + key_bias_j - alibi_slope * |i' - j|     cos: 0 where a vector is 0
 ///   u_j = log(1 + exp(s_j)),  A_j = u_j / sum u                                     LSSA:  out_i = sum_j A_j v_j
 ///   r_j = max(n A_j - o, 0),  B_j = r_j^p / sum r^p,  o = 0 for n <= 3, else 1      LSSAR: out_i = sum_j B_j v_j
-/// The default scale is log(depth) log(n), n the query's own.
+/// The default scale is log(depth) log(n), n the query's own. denominator: sum u of each query, for LSSA's backward; it
+/// must share no element with the other arguments, which is not checked.
 ///
 /// Shapes, types, which keys a query sees, position i': as softmax_attention. Where a row is uniform to 1e-6 (double:
 /// 1e-14), that is max_j n A_j - 1 is no more, nothing is above the average and B = A.

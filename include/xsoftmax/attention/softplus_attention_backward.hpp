@@ -9,15 +9,25 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE {
 
 namespace detail {
 
-template <class Arch, class Threads, class Q, class K, class V, class DOut, class DQ, class DK, class DV>
-void share_softplus_attention_backward(const Threads& threads, const Q& q, const K& k, const V& v, const DOut& dout,
-                                       DQ&& dq, DK&& dk, DV&& dv, const softplus_attention_options& options) {
+template <class Arch, class Threads, class Q, class K, class V, class Saved, class DOut, class DQ, class DK, class DV>
+void share_softplus_attention_backward(const Threads& threads, const Q& q, const K& k, const V& v, const Saved& saved,
+                                       const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
+                                       const softplus_attention_options& options) {
   constexpr const char* function = "softplus_attention_backward";
   using T = attention_compute<const Q>;
   checked_attention_backward<softplus_attention_backward_task>(
       function, q, k, v, dout, std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options,
-      [&](auto& task, const auto& queries, const auto&, const auto&) {
-        return checked_forward_options<softplus_attention_task, T>(function, options, queries, task);
+      [&](auto& task, const auto& queries, const auto& values, const auto& apart) {
+        if (!checked_forward_options<softplus_attention_task, T>(function, options, queries, task) ||
+            !saved(function, task, queries, values, apart)) {
+          return false;
+        }
+        if (task.saved && task.reweight_power != 0) {
+          raise_out_of_range(function, "out and denominator do not suffice with re-weighting", "reweight_power",
+                             task.reweight_power);
+          return false;
+        }
+        return true;
       },
       [&](const softplus_attention_backward_task<T>& task) {
         run_attention_backward<Arch, T>(
@@ -47,19 +57,49 @@ template <class Arch = default_arch, detail::attention_argument Q, detail::atten
           detail::attention_argument DK, detail::attention_argument DV>
 void softplus_attention_backward(const Q& q, const K& k, const V& v, const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
                                  const softplus_attention_options& options = {}) {
-  detail::share_softplus_attention_backward<Arch>(detail::this_thread{}, q, k, v, dout, std::forward<DQ>(dq),
-                                                  std::forward<DK>(dk), std::forward<DV>(dv), options);
+  detail::share_softplus_attention_backward<Arch>(detail::this_thread{}, q, k, v, detail::nothing_saved{}, dout,
+                                                  std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv),
+                                                  options);
 }
 
-/// The same shared out by an executor: as softmax_attention_backward.
+/// LSSA's from out and denominator of the forward with the same options: 5 products. The same bits, unless out was
+/// rounded to halves. reweight_power is refused.
+template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,
+          detail::attention_argument V, detail::attention_argument Out, detail::attention_argument DOut,
+          detail::attention_argument DQ, detail::attention_argument DK, detail::attention_argument DV>
+void softplus_attention_backward(const Q& q, const K& k, const V& v, const Out& out, const query_input& denominator,
+                                 const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
+                                 const softplus_attention_options& options = {}) {
+  const auto& held = detail::evaluated(out);
+  using Held = std::remove_reference_t<decltype(held)>;
+  detail::share_softplus_attention_backward<Arch>(
+      detail::this_thread{}, q, k, v, detail::saved_results<Held>{held, "denominator", denominator}, dout,
+      std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
+}
+
+/// Both shared out by an executor: as softmax_attention_backward.
 template <class Arch = default_arch, detail::executor Executor, detail::attention_argument Q,
           detail::attention_argument K, detail::attention_argument V, detail::attention_argument DOut,
           detail::attention_argument DQ, detail::attention_argument DK, detail::attention_argument DV>
 void softplus_attention_backward(Executor&& executor, const Q& q, const K& k, const V& v, const DOut& dout, DQ&& dq,
                                  DK&& dk, DV&& dv, const softplus_attention_options& options = {}) {
-  detail::share_softplus_attention_backward<Arch>(detail::threads_of<Executor>{executor}, q, k, v, dout,
-                                                  std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv),
-                                                  options);
+  detail::share_softplus_attention_backward<Arch>(detail::threads_of<Executor>{executor}, q, k, v,
+                                                  detail::nothing_saved{}, dout, std::forward<DQ>(dq),
+                                                  std::forward<DK>(dk), std::forward<DV>(dv), options);
+}
+
+template <class Arch = default_arch, detail::executor Executor, detail::attention_argument Q,
+          detail::attention_argument K, detail::attention_argument V, detail::attention_argument Out,
+          detail::attention_argument DOut, detail::attention_argument DQ, detail::attention_argument DK,
+          detail::attention_argument DV>
+void softplus_attention_backward(Executor&& executor, const Q& q, const K& k, const V& v, const Out& out,
+                                 const query_input& denominator, const DOut& dout, DQ&& dq, DK&& dk, DV&& dv,
+                                 const softplus_attention_options& options = {}) {
+  const auto& held = detail::evaluated(out);
+  using Held = std::remove_reference_t<decltype(held)>;
+  detail::share_softplus_attention_backward<Arch>(
+      detail::threads_of<Executor>{executor}, q, k, v, detail::saved_results<Held>{held, "denominator", denominator},
+      dout, std::forward<DQ>(dq), std::forward<DK>(dk), std::forward<DV>(dv), options);
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE

@@ -172,6 +172,41 @@ bool checked_forward_options(const char* function, const Options& options, const
   return right;
 }
 
+/// Without what the forward left.
+struct nothing_saved {
+  template <class Task, class... X>
+  bool operator()(const char*, Task&, const X&...) const {
+    return true;
+  }
+};
+
+/// With the forward's out and a number of each query.
+template <class Out>
+struct saved_results {
+  const Out& out;
+  const char* name; ///< of the number
+  const query_input& number;
+
+  template <class T, class Q, class V, class Apart>
+  bool operator()(const char* function, attention_backward_task<T>& task, const Q& queries, const V& values,
+                  const Apart& apart) const {
+    static_assert(std::is_same_v<attention_compute<const Out>, T>,
+                  "xsoftmax: double does not mix with float or halves: all arguments must be computed in one type");
+    const auto view = as_attention(out);
+    const query_input& x = number;
+    if (!checked_output(function, queries, values, "out", view) ||
+        !checked_query_numbers<T>(function, name, x, queries) || !apart("out", view) ||
+        !apart(name, attention_view<const T>(static_cast<const T*>(x.data()), x.extent(0), x.extent(1), x.extent(2),
+                                             x.extent(3), x.stride(0), x.stride(1), x.stride(2), 0))) {
+      return false;
+    }
+    task.saved = true;
+    task.saved_out = heads_of(view);
+    task.saved_number = {x.data(), x.stride(0), x.stride(1), x.stride(2), 0, storage_format::native};
+    return true;
+  }
+};
+
 /// What is done with the gradients of heads that have nothing to be differentiated by.
 struct no_head_gradient {
   constexpr void operator()(std::size_t, double) const {}

@@ -26,9 +26,9 @@ struct attention_backward_task : attention_task<T> {
   head_elements<void> dq;
   head_elements<void> dk;
   head_elements<void> dv;
-  bool saved = false; ///< are out and log_sum_exp of the forward given?
+  bool saved = false; ///< are out and a number of each query given, as the forward left them?
   head_elements<const void> saved_out;
-  head_elements<const void> saved_log_sum_exp;
+  head_elements<const void> saved_number;    ///< log_sum_exp or denominator
   head_elements<void> weight_scale_gradient; ///< depth 1; without data: not wanted
 
   // A unit is all queries that share a head of keys. segments: of queries. partial: sums of its segments, written by

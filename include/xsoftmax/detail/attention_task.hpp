@@ -85,7 +85,7 @@ struct attention_task {
   double softcap = 0;                     ///< 0: none
   double bias = 0;                        ///< of sigmoid attention; NaN: the default
   double reweight_power = 0;              ///< of softplus attention; 0: none
-  head_elements<void> log_sum_exp;        ///< depth 1; without data: not wanted
+  head_elements<void> query_number;       ///< log_sum_exp or denominator: depth 1; without data: not wanted
   head_elements<const void> weight_scale; ///< depth 1; without data: 1
   option_array weight_sum;                ///< strides: -, head, -, -
 

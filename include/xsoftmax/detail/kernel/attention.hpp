@@ -51,11 +51,33 @@ XSOFTMAX_INLINE block_pack<A, T> only_visible(const block_pack<A, T>& x, key_bit
   });
 }
 
-/// Lane l: f folded over the lanes of row(l) by halves, for `count` rows; `rest`, folded, in the other lanes.
-template <class A, class T, class Row, class F>
-XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, T rest, Row&& row, F&& f) {
+/// Foldings: of batches, lane by lane, and of the lanes of one by halves.
+template <class A, class T>
+struct fold_by_sum {
   using V = batch<A, T>;
-  auto x = make_pack<lanes<A, T>>([&](auto) XSOFTMAX_LAMBDA { return V(rest); });
+
+  XSOFTMAX_INLINE V operator()(V a, V b) const { return a + b; }
+
+  static XSOFTMAX_INLINE T across(V v) { return native<A>::fold_sum(v); }
+};
+
+template <class A, class T>
+struct fold_by_largest { // that is not NaN
+  using V = batch<A, T>;
+
+  XSOFTMAX_INLINE V operator()(V a, V b) const { return native<A>::max_dropping_nan(a, b); }
+
+  static XSOFTMAX_INLINE T across(V v) { return native<A>::largest_lane(v); }
+};
+
+/// Lane l: the lanes of row(l) folded by f, for `count` rows; no matter what in the other lanes.
+template <class A, class T, class F, class Row>
+XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, F f, Row&& row) {
+  using V = batch<A, T>;
+  if (count == 1) {
+    return V(f.across(row(0)));
+  }
+  auto x = make_pack<lanes<A, T>>([&](auto) XSOFTMAX_LAMBDA { return V(T{}); });
   for (std::size_t l = 0; l < count; ++l) {
     x.v[l] = row(l);
   }
@@ -67,23 +89,21 @@ XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, T rest, Row&& row, F&& 
 /// the batch. block(l) is called once for each, in turn.
 template <class A, class T, class Block>
 XSOFTMAX_INLINE batch<A, T> sums_of_blocks(std::size_t count, Block&& block) {
-  const auto add = [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; };
-  return fold_rows<A, T>(
-      count, T{}, [&](std::size_t l) XSOFTMAX_LAMBDA { return fold_batches(block(l), add); }, add);
+  constexpr fold_by_sum<A, T> add;
+  return fold_rows<A, T>(count, add, [&](std::size_t l) XSOFTMAX_LAMBDA { return fold_batches(block(l), add); });
 }
 
 /// Their largest elements that are not NaN.
 template <class A, class T, class Block>
 XSOFTMAX_INLINE batch<A, T> largest_of_blocks(std::size_t count, Block&& block) {
   using V = batch<A, T>;
-  const auto larger = [](V a, V b) XSOFTMAX_LAMBDA { return native<A>::max_dropping_nan(a, b); };
-  const auto of_block = [&](std::size_t l) XSOFTMAX_LAMBDA {
+  constexpr fold_by_largest<A, T> larger;
+  return fold_rows<A, T>(count, larger, [&](std::size_t l) XSOFTMAX_LAMBDA {
     const block_pack<A, T> x = block(l);
     V largest(-infinity<T>);
     unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA { largest = larger(x.v[decltype(n)::value], largest); });
     return largest;
-  };
-  return fold_rows<A, T>(count, -infinity<T>, of_block, larger);
+  });
 }
 
 /// exp(x) for x <= 0 that are differences of scores: 0 below the normal numbers; relative error at most 1.6 * 2^-24.
@@ -378,6 +398,7 @@ private:
                                                          task_.depth, matrix_rows<T>{scores, key_block});
         });
       });
+      fetch_beginning(key_bytes(first + key_block));
       return;
     }
     const T* const keys = task_.workspace + room_.keys() + from;
@@ -417,6 +438,7 @@ private:
         streamed_product<A, T>(height, weights, stream{data, task_.v.length_stride, fetch}, end - begin, scales, to,
                                value_batches());
       });
+      fetch_beginning(value_bytes(first + key_block));
       return;
     }
     look_up_values(first, count);
@@ -553,6 +575,12 @@ public:
     for (std::size_t i = 0; i < attention_room::states * padded_; i += lanes<A, T>) {
       N::store(to + i, N::template load<T>(state_ + i));
     }
+  }
+
+  /// What is left of a query for the caller: `count` numbers.
+  XSOFTMAX_INLINE void write_numbers(std::size_t r, const T* numbers, std::size_t count = 1) const {
+    position_of<T>(task_.query_number, rows_.entry(), rows_.head(r), rows_.query(r))
+        .template write<A>(0, count, numbers);
   }
 
   /// Rounded once; the factor may lie outside the range of T.

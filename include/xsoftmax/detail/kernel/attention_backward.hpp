@@ -97,7 +97,7 @@ struct recalled_tile {
   XSOFTMAX_INLINE void run(double reweight_power) const {
     attention_task<T> again = forward;
     again.out = addressed(out);
-    again.log_sum_exp = addressed(number);
+    again.query_number = addressed(number);
     again.reweight_power = reweight_power;
     again.weight_scale = {};
     again.weight_sum = {};
@@ -105,6 +105,15 @@ struct recalled_tile {
       clear<A>(out.from(r).data, out.stride);
     }
     attention_unit<A, T, Link>(again, unit).run();
+  }
+
+  /// What the forward left of row r: its output, and a number.
+  XSOFTMAX_INLINE void read_saved(std::size_t r, T* to) const {
+    const std::size_t b = rows.entry();
+    const std::size_t h = rows.head(r);
+    const std::size_t i = rows.query(r);
+    position_of<T>(task.saved_number, b, h, i).template read<A>(0, 1, to);
+    read_position<A>(task.saved_out, b, h, i, task.value_depth, out.from(r).data);
   }
 
   /// The gradient of the output times the output.

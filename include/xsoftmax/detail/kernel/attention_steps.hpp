@@ -31,8 +31,8 @@ public:
                                   : 0) {}
 
   XSOFTMAX_INLINE V operator()(V x) const {
-    if (whole_ == 0) {
-      return N::where_equal(x, V(T{}), x, any_power(x));
+    if (whole_ == 0) { // of numbers above 0; NaN stays
+      return N::where_equal(x, V(T{}), x, N::where_equal(x, x, any_power(x), x));
     }
     V square = x;
     unsigned left = whole_;

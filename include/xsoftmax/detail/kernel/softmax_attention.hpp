@@ -130,10 +130,10 @@ public:
       l = N::multiply_add(V(l), V(of_sum), factor(V(sink), V(both))).get(0);
       m = both;
     }
-    if (task.log_sum_exp.data != nullptr) {
+    if (task.query_number.data != nullptr) {
       const double log_sum = l == 0 ? -infinity<double> : math::log<A>(D(static_cast<double>(l))).get(0);
       const T lse = l != l ? l : static_cast<T>(l == 0 ? log_sum : log_sum + static_cast<double>(m));
-      position_of<T>(task.log_sum_exp, this->rows_.entry(), h, this->rows_.query(r)).template write<A>(0, 1, &lse);
+      this->write_numbers(r, &lse);
     }
     if (this->array(total_sum)[r] == 0) {
       return T{};

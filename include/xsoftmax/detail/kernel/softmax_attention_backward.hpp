@@ -32,8 +32,7 @@ public:
       const std::size_t h = tile.rows.head(r);
       const std::size_t i = tile.rows.query(r);
       if (saved) {
-        position_of<T>(task.saved_log_sum_exp, b, h, i).template read<A>(0, 1, number + log_sum_exp);
-        read_position<A>(task.saved_out, b, h, i, task.value_depth, tile.out.from(r).data);
+        tile.read_saved(r, number + log_sum_exp);
       }
       number[mean] = tile.gradient_times_out(r);
       number[scale] = T{1};

@@ -81,6 +81,9 @@ public:
 
   XSOFTMAX_INLINE T finish(std::size_t r) const {
     const T total = this->array(total_sum)[r];
+    if (this->task_.query_number.data != nullptr) {
+      this->write_numbers(r, &total);
+    }
     return total == 0 ? T{} : T{1} / total;
   }
 

@@ -100,9 +100,17 @@ public:
       : cosine_gradients<A, T>(task) {}
 
   __attribute__((noinline)) void recall(const recalled_tile<A, T>& tile) const {
-    tile.template run<recalled>(0);
+    if (!tile.task.saved) {
+      tile.template run<recalled>(0);
+    }
     for (std::size_t r = 0; r < tile.rows.count(); ++r) {
-      tile.number.from(r).data[mean] = tile.gradient_times_out(r);
+      T* const number = tile.number.from(r).data;
+      if (tile.task.saved) {
+        T sum;
+        tile.read_saved(r, &sum);
+        number[inverse_sum] = sum == 0 ? T{} : T{1} / sum;
+      }
+      number[mean] = tile.gradient_times_out(r);
     }
   }
 
@@ -135,8 +143,7 @@ private:
 
     XSOFTMAX_INLINE T finish(std::size_t r) const {
       const T factor = forward::finish(r);
-      position_of<T>(this->task_.log_sum_exp, this->rows_.entry(), this->rows_.head(r), this->rows_.query(r))
-          .template write<A>(0, 1, &factor);
+      this->write_numbers(r, &factor);
       return factor;
     }
   };
@@ -231,8 +238,7 @@ private:
                           factor,
                           T{},
                           static_cast<T>(this->keys_seen(r))};
-      position_of<T>(this->task_.log_sum_exp, this->rows_.entry(), this->rows_.head(r), this->rows_.query(r))
-          .template write<A>(0, keys + 1, number);
+      this->write_numbers(r, number, keys + 1);
       return factor;
     }
   };
@@ -243,8 +249,7 @@ private:
     using forward::forward;
 
     XSOFTMAX_INLINE T finish(std::size_t r) const {
-      position_of<T>(this->task_.log_sum_exp, this->rows_.entry(), this->rows_.head(r), this->rows_.query(r))
-          .template write<A>(0, 1, this->array(forward::total_sum) + r);
+      this->write_numbers(r, this->array(forward::total_sum) + r);
       return forward::finish(r);
     }
   };

@@ -60,6 +60,15 @@ private:
   static constexpr std::ptrdiff_t some = 8192;
 };
 
+/// Fetches the beginning of what will be fetched next: the memory would be idle while scores become weights, or while a
+/// block is set up.
+XSOFTMAX_INLINE void fetch_beginning(const position_bytes& block) {
+  constexpr std::ptrdiff_t line = 64;
+  for (std::ptrdiff_t at = 0; block.stride == block.bytes && at < 32 * line; at += line) {
+    __builtin_prefetch(block.first + at);
+  }
+}
+
 /// Positions of a head of a format known at compile time, as rows of tile_product.
 template <class T, storage_format Format>
 struct head_stream {
@@ -177,37 +186,33 @@ __attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream ke
   }
 }
 
-/// Rows whose sums with eight batches of values fit into the registers.
+/// Sums that fit into the registers beside a few batches of values.
 template <class A>
-inline constexpr std::size_t stream_rows = native<A>::registers == 32 ? 3 : 1;
+inline constexpr std::size_t stream_sums = native<A>::registers == 32 ? 24 : 8;
 
 /// The product of `rows` rows with values of a stream: whole rows of values at once, in the order of memory, again for
-/// each few of the rows, which find them in the cache.
+/// each few of the rows where not all sums fit, which find them in the cache.
 template <class A, class T, class Stream>
 XSOFTMAX_INLINE void streamed_product(std::size_t rows, matrix_rows<const T> a, Stream values, std::size_t depth,
                                       const T* scale, matrix_rows<T> c, std::size_t batches) {
-  for (std::size_t r = 0; r < rows; r += stream_rows<A>) {
-    const auto part = [&](auto height) XSOFTMAX_LAMBDA {
+  const std::size_t fitting = stream_sums<A> / (batches <= 4 ? 4 : 8);
+  for (std::size_t r = 0; r < rows; r += fitting) {
+    with_rows<A>(rows - r < fitting ? rows - r : fitting, [&](auto height) XSOFTMAX_LAMBDA {
+      constexpr std::size_t Rows = decltype(height)::value;
       std::size_t n = 0;
       const auto in_steps_of = [&](auto step) XSOFTMAX_LAMBDA {
         constexpr std::size_t N = decltype(step)::value;
-        for (; batches - n >= N; n += N) {
-          const std::size_t col = n * lanes<A, T>;
-          tile_product<A, T, decltype(height)::value, N>(a.from(r), values.from(0, col), depth, scale + r,
-                                                         c.from(r, col));
+        if constexpr (Rows * N <= stream_sums<A>) {
+          for (; batches - n >= N; n += N) {
+            const std::size_t col = n * lanes<A, T>;
+            tile_product<A, T, Rows, N>(a.from(r), values.from(0, col), depth, scale + r, c.from(r, col));
+          }
         }
       };
       in_steps_of(index_constant<8>{});
       in_steps_of(index_constant<4>{});
       in_steps_of(index_constant<1>{});
-    };
-    if (stream_rows<A> == 1 || rows - r == 1) {
-      part(index_constant<1>{});
-    } else if (rows - r == 2) {
-      part(index_constant < stream_rows<A> == 1 ? 1 : 2 > {});
-    } else {
-      part(index_constant<stream_rows<A>>{});
-    }
+    });
     values.fetch.stop();
   }
 }

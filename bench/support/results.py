@@ -316,8 +316,8 @@ COSTS = [
     Cost("attention", "attention_causal", "softmax_causal", "the same, causal", at_least=1.15, who="libtorch"),
     *[Cost("attention", "multiply_adds", name, f"the multiply-adds alone over {words}", at_least=0.75, from_rows=2048,
            from_cols=128) for name, words, _ in FORWARD if name != "lssar"],
-    *[Cost("attention", name, f"{name}_backward", f"rate of {name} attention's backward over its own", at_least=0.8,
-           work=BACKWARD_WORK) for name in ("softmax", "sigmoid", "lssa")],
+    *[Cost("attention", name, f"{name}_backward", f"rate of {words}'s backward over its own", at_least=0.8,
+           work=BACKWARD_WORK) for name, words, _ in FORWARD if name != "lssar"],
     Cost("attention_threads", "one_thread", "two_threads", "softmax attention: one thread over two"),
     *[Cost("decode", f"read_{name}", name, f"a read pass over a token, {words}", at_least=0.9, cached=read)
       for name, words, read in CACHES],

@@ -47,9 +47,11 @@ void checked_sigmoid_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// weight 1, 0.
 ///
 /// Accuracy for float: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j sigma_ij |v_j|), reach_ij as in
-/// softmax_attention with |bias| added; largest found: 0.05 of it. Both tails of sigma are accurate relative to
-/// themselves; below the normal numbers it is 0. Cost, workspace, errors: as softmax_attention. Reproducibility too
-/// where the bias is given; the default follows the number of keys, and so differs between decoding and prefill.
+/// softmax_attention with |bias| added. Largest found in two million random problems: 0.29 of it, by a search uphill
+/// 0.87; inputs made to defeat it, as in softmax_attention, may go beyond, at most 5 times up to depth 1024 and 4096
+/// keys. Both tails of sigma are accurate relative to themselves; below the normal numbers it is 0. Cost, workspace,
+/// errors: as softmax_attention. Reproducibility too where the bias is given; the default follows the number of keys,
+/// and so differs between decoding and prefill.
 ///
 /// Source: J. Ramapuram et al., "Theory, analysis, and best practices for sigmoid self-attention" (2024), equation 3.
 template <class Arch = default_arch, detail::attention_argument Q, detail::attention_argument K,

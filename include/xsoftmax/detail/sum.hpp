@@ -312,6 +312,16 @@ XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>
   return y;
 }
 
+/// A pack of floats or doubles in double.
+template <class A, class V, std::size_t N>
+XSOFTMAX_STEP auto in_doubles(const pack<V, N>& x) {
+  if constexpr (sizeof(typename V::value_type) == sizeof(float)) {
+    return widened<A>(x);
+  } else {
+    return x;
+  }
+}
+
 /// Are terms of float added in pairs before they become doubles, at 2^-24 of their sum?
 enum class neighbour_sum : unsigned char { in_float, in_double };
 

@@ -195,7 +195,13 @@ struct block_view {
   key_bits row[group_rows];
   std::size_t first; ///< below it, no row sees a key
   std::size_t last;  ///< from it on, none
+
+  XSOFTMAX_INLINE bool any() const { return first < last; }
 };
+
+/// Blocks of keys and then of values that are read one after the other, where they are read where they lie: turns from
+/// one to the other cost.
+inline constexpr std::size_t stream_blocks = group_rows / tile_rows;
 
 /// One unit: a tile of queries against all their keys.
 template <class A, class T, class Link>
@@ -293,18 +299,23 @@ private:
     std::size_t last = first + key_segment;
     first = first < rows_.keys().first ? rows_.keys().first / key_block * key_block : first;
     last = last < rows_.keys().last ? last : rows_.keys().last;
-    for (; first < last; first += key_block) {
-      sum_block(first, sums, with_values);
+    const bool streams = !Link::changes_keys && is_small() && can_stream<A, T>(task_.k, task_.depth);
+    while (first < last) {
+      const std::size_t whole = (last - first) / key_block;
+      streams_keys_ = streams && whole != 0;
+      pass_.first = first;
+      pass_.blocks = !streams_keys_ ? 1 : whole < stream_blocks ? whole : stream_blocks;
+      sum_blocks(sums, with_values);
+      first += pass_.blocks * key_block;
     }
   }
 
-  __attribute__((noinline)) void sum_block(std::size_t first, T* sums, bool with_values) {
-    const std::size_t rest = rows_.keys().last - first;
-    const std::size_t count = rest < key_block ? rest : key_block;
-    streams_keys_ = !Link::changes_keys && is_small() && count == key_block && can_stream<A, T>(task_.k, task_.depth);
+  /// The blocks of a pass: all scores, then all values.
+  __attribute__((noinline)) void sum_blocks(T* sums, bool with_values) {
     if (!streams_keys_ && !has_terms_) {
+      const std::size_t count = keys_of_block(pass_.first);
       T* const keys = task_.workspace + room_.keys();
-      pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), first, count, task_.depth,
+      pack_keys<A>(task_.k, rows_.entry(), rows_.kv_head(), pass_.first, count, task_.depth,
                    task_.workspace + room_.staging(), keys);
       link_.prepare_keys(keys, count);
     }
@@ -312,32 +323,59 @@ private:
     finite_ = finiteness::unknown;
     for (std::size_t r = 0; r < rows_.count(); r += group_rows) {
       const std::size_t rows = rows_.count() - r < group_rows ? rows_.count() - r : group_rows;
-      block_view view;
-      if (sees(r, rows, first, count, view)) {
-        T* const scores = scores_of(first, r);
-        if (!has_terms_) {
-          score_group(r, rows, first, view, scores);
-          for (std::size_t i = 0; options_.any() && i < rows; ++i) {
-            options_.apply(rows_.head(r + i), rows_.query(r + i), first, count, scores + i * key_block);
-          }
+      block_view views[stream_blocks];
+      for (std::size_t b = 0; b < pass_.blocks; ++b) {
+        const std::size_t first = pass_.first + b * key_block;
+        if (sees(r, rows, first, keys_of_block(first), views[b]) && !has_terms_) {
+          set_scores(r, rows, first, views[b], scores_of(r, b));
         }
-        if constexpr (Link::scales_weights) {
-          if (sums_seen_values(task_)) {
-            add_seen(r, rows, first, count, view.row, sums);
-          }
-        }
-        link_.link_rows(r, rows, scores, view.row);
-        for (std::size_t i = 0; with_values && i < rows; i += tile_rows) {
-          add_values(r + i, rows - i < tile_rows ? rows - i : tile_rows, scores + i * key_block, first, count,
-                     view.row + i, sums);
+      }
+      for (std::size_t b = 0; b < pass_.blocks; ++b) {
+        if (views[b].any()) {
+          add_weighted(r, rows, pass_.first + b * key_block, views[b], scores_of(r, b), sums, with_values);
         }
       }
     }
   }
 
-  /// Where the scores of a group of rows with a block of keys are, or their terms from the first sweep on.
-  XSOFTMAX_INLINE T* scores_of(std::size_t first, std::size_t r) {
-    return task_.keeps_terms ? task_.workspace + room_.total() + first * task_.rows_per_tile + r * key_block : score_;
+  /// Scores of a group of rows with a block of keys.
+  XSOFTMAX_INLINE void set_scores(std::size_t r, std::size_t rows, std::size_t first, const block_view& view,
+                                  T* scores) {
+    score_group(r, rows, first, view, scores);
+    for (std::size_t i = 0; options_.any() && i < rows; ++i) {
+      options_.apply(rows_.head(r + i), rows_.query(r + i), first, keys_of_block(first), scores + i * key_block);
+    }
+  }
+
+  /// They become weights, with which the block's values join the sums.
+  XSOFTMAX_INLINE void add_weighted(std::size_t r, std::size_t rows, std::size_t first, block_view& view, T* scores,
+                                    T* sums, bool with_values) {
+    const std::size_t count = keys_of_block(first);
+    if (pass_.blocks != 1) {
+      values_ = {nullptr, 0};
+      finite_ = finiteness::unknown;
+    }
+    if constexpr (Link::scales_weights) {
+      if (sums_seen_values(task_)) {
+        add_seen(r, rows, first, count, view.row, sums);
+      }
+    }
+    link_.link_rows(r, rows, scores, view.row);
+    for (std::size_t i = 0; with_values && i < rows; i += tile_rows) {
+      add_values(r + i, rows - i < tile_rows ? rows - i : tile_rows, scores + i * key_block, first, count, view.row + i,
+                 sums);
+    }
+  }
+
+  XSOFTMAX_INLINE std::size_t keys_of_block(std::size_t first) const {
+    const std::size_t rest = rows_.keys().last - first;
+    return rest < key_block ? rest : key_block;
+  }
+
+  /// Where the scores of a group of rows with block b of the pass are, or their terms from the first sweep on.
+  XSOFTMAX_INLINE T* scores_of(std::size_t r, std::size_t b) {
+    return task_.keeps_terms ? task_.workspace + room_.total() + pass_.first * task_.rows_per_tile + r * key_block
+                             : score_ + b * tile_rows * key_block;
   }
 
   /// So few queries that keys and values are used once where they lie, not copied first.
@@ -349,6 +387,15 @@ private:
 
   XSOFTMAX_INLINE position_bytes value_bytes(std::size_t first) const {
     return bytes_of<T>(task_.v, rows_.entry(), rows_.kv_head(), first, task_.value_depth);
+  }
+
+  /// What is read so many blocks after the keys of block `first`: those of the pass, its values, the keys of the next.
+  XSOFTMAX_INLINE position_bytes read_after(std::size_t first, std::size_t blocks) const {
+    const std::size_t at = (first - pass_.first) / key_block + blocks;
+    if (at >= pass_.blocks && at < 2 * pass_.blocks) {
+      return value_bytes(pass_.first + (at - pass_.blocks) * key_block);
+    }
+    return key_bytes(pass_.first + (at < pass_.blocks ? at : at - pass_.blocks) * key_block);
   }
 
   XSOFTMAX_INLINE bool streams_values() const { return is_small() && can_stream<A, T>(task_.v, task_.value_depth); }
@@ -389,7 +436,7 @@ private:
     const std::size_t from = view.first / lanes<A, T> * lanes<A, T>;
     if (streams_keys_) {
       const position_bytes keys = key_bytes(first);
-      const fetch_ahead fetch(keys, value_bytes(first));
+      const fetch_ahead fetch(keys, read_after(first, 1));
       with_format<T>(task_.k.format, [&](auto format) XSOFTMAX_LAMBDA {
         using stream = head_stream<T, decltype(format)::value>;
         const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(keys.first));
@@ -398,7 +445,7 @@ private:
                                                          task_.depth, matrix_rows<T>{scores, key_block});
         });
       });
-      fetch_beginning(key_bytes(first + key_block));
+      fetch_beginning(read_after(first, 2));
       return;
     }
     const T* const keys = task_.workspace + room_.keys() + from;
@@ -431,14 +478,14 @@ private:
     const T* const scales = link_.scales(r);
     if (all && streams_values()) {
       const position_bytes values = value_bytes(first + begin);
-      const fetch_ahead fetch(values, key_bytes(first + begin + key_block));
+      const fetch_ahead fetch(values, read_after(first, pass_.blocks + 1));
       with_format<T>(task_.v.format, [&](auto format) XSOFTMAX_LAMBDA {
         using stream = head_stream<T, decltype(format)::value>;
         const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(values.first));
         streamed_product<A, T>(height, weights, stream{data, task_.v.length_stride, fetch}, end - begin, scales, to,
                                value_batches());
       });
-      fetch_beginning(value_bytes(first + key_block));
+      fetch_beginning(read_after(first, pass_.blocks + 2));
       return;
     }
     look_up_values(first, count);
@@ -521,6 +568,13 @@ private:
   matrix_rows<const T> values_{nullptr, 0}; ///< of the block; looked up when first wanted
   finiteness finite_ = finiteness::unknown;
   bool streams_keys_ = false;
+
+  struct blocks_of_pass {
+    std::size_t first = 0; ///< key
+    std::size_t blocks = 1;
+  };
+
+  blocks_of_pass pass_;
   bool has_terms_ = false;
   alignas(64) T score_[group_rows * key_block] = {};
 };

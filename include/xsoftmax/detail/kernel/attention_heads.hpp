@@ -74,15 +74,21 @@ __attribute__((noinline)) void pack_keys(const head_elements<const void>& k, std
   }
 }
 
-/// Elements [0, depth) of a position, zeros up to the end of a line.
-template <class A, class T>
-XSOFTMAX_INLINE void read_position(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
-                                   std::size_t depth, T* to) {
+/// Elements [0, depth) of a row, zeros up to the end of a line.
+template <class A, class T, class Row>
+XSOFTMAX_INLINE void read_padded(const Row& row, std::size_t depth, T* to) {
   const std::size_t padded = attention_room::padded(depth);
   if (padded != depth) {
     clear<A>(to + padded - attention_room::line, attention_room::line);
   }
-  position_of<T>(x, b, h, i).template read<A>(0, depth, to);
+  row.template read<A>(0, depth, to);
+}
+
+/// The same of a position.
+template <class A, class T>
+XSOFTMAX_INLINE void read_position(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
+                                   std::size_t depth, T* to) {
+  read_padded<A>(position_of<T>(x, b, h, i), depth, to);
 }
 
 /// Values [first, first + count) of a head, rows of a multiple of the batch: where they lie, if they lie so, side by
@@ -131,16 +137,14 @@ __attribute__((noinline)) bool all_finite(matrix_rows<const T> rows, std::size_t
   return !native<A>::any_nan(zero);
 }
 
-/// f on each half of v in double.
+/// f of v in double, rounded once.
 template <class A, class T, class F>
-XSOFTMAX_INLINE batch<A, T> in_double(batch<A, T> v, F&& f) {
+XSOFTMAX_INLINE batch<A, T> through_double(batch<A, T> v, F&& f) {
+  const auto y = map(f, in_doubles<A>(pack<batch<A, T>, 1>{{v}}));
   if constexpr (sizeof(T) == sizeof(double)) {
-    return f(v);
+    return y.v[0];
   } else {
-    batch<A, double> low;
-    batch<A, double> high;
-    native<A>::widen(v, low, high);
-    return native<A>::narrow(f(low), f(high));
+    return native<A>::narrow(y.v[0], y.v[1]);
   }
 }
 
@@ -150,7 +154,7 @@ __attribute__((noinline)) void scale_line(T* x, std::size_t n, double factor) {
   using D = batch<A, double>;
   for (std::size_t c = 0; c < n; c += lanes<A, T>) {
     const auto v = native<A>::template load<T>(x + c);
-    native<A>::store(x + c, in_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA { return d * D(factor); }));
+    native<A>::store(x + c, through_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA { return d * D(factor); }));
   }
 }
 
@@ -184,19 +188,18 @@ __attribute__((noinline)) void normalise(T* x, std::size_t n, double factor) {
   for (std::size_t c = 0; c < n; c += attention_room::line) {
     unroll<attention_room::line / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, T>;
-      std::size_t chain = at / lanes<A, double>;
-      const V v = N::template load<T>(x + c + at) * unit;
-      N::store(x + c + at, in_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA {
-                 square.v[chain] = N::multiply_add(d, d, square.v[chain]);
-                 ++chain;
-                 return d;
-               }));
+      const auto wide = in_doubles<A>(pack<V, 1>{{N::template load<T>(x + c + at) * unit}});
+      unroll<decltype(wide)::size>([&](auto half) XSOFTMAX_LAMBDA {
+        const D d = wide.v[decltype(half)::value];
+        D& chain = square.v[at / lanes<A, double> + decltype(half)::value];
+        chain = N::multiply_add(d, d, chain);
+      });
     });
   }
   const double sum = N::fold_sum(fold_batches(square, [](D a, D b) XSOFTMAX_LAMBDA { return a + b; }));
   const T scale = sum == 0 ? T{} : static_cast<T>(factor / N::square_root(D(sum)).get(0));
   for (std::size_t c = 0; c < n; c += lanes<A, T>) {
-    N::store(x + c, N::template load<T>(x + c) * V(scale));
+    N::store(x + c, N::template load<T>(x + c) * unit * V(scale));
   }
 }
 

@@ -53,7 +53,8 @@ public:
 private:
   __attribute__((noinline)) V any_power(V x) const {
     using D = batch<A, double>;
-    return in_double<A, T>(x, [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); });
+    return through_double<A, T>(x,
+                                [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); });
   }
 
   double power_;

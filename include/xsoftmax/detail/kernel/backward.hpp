@@ -34,16 +34,6 @@ XSOFTMAX_STEP pack<batch<A, double>, 2> widened(batch<A, float> x) {
   return widened<A>(pack<batch<A, float>, 1>{{x}});
 }
 
-/// A pack of T in double.
-template <class A, class V, std::size_t N>
-XSOFTMAX_STEP auto in_doubles(const pack<V, N>& x) {
-  if constexpr (sizeof(typename V::value_type) == sizeof(float)) {
-    return widened<A>(x);
-  } else {
-    return x;
-  }
-}
-
 /// f of floats and doubles in double, rounded once at the end.
 template <class A, class F, class... More>
 XSOFTMAX_STEP batch<A, float> in_double(F&& f, batch<A, float> x, batch<A, float> y, const More&... more) {

@@ -14,46 +14,68 @@
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// The gradient of x / |x| with respect to x: g becomes (g - y (y . g)) factor / |x| with y = x / |x|; 0 of a zero
-/// vector, and where g is 0. prepared: y times the factor, which is read off from it.
+/// vector, and where g is 0. prepared: y times the factor, which is read off from it. n is a multiple of a line; sums
+/// are of 16 chains that are folded by halves, in double.
 template <class A, class T>
 __attribute__((noinline)) void through_normalisation(const T* x, const T* prepared, std::size_t n, T* g) {
   using D = batch<A, double>;
   using N = native<A>;
-  const auto wide = [](T v) XSOFTMAX_LAMBDA { return D(static_cast<double>(v)); };
-  T largest = 0;
-  bool none = true;
-  for (std::size_t c = 0; c < n; ++c) {
-    const T magnitude = x[c] < 0 ? -x[c] : x[c];
-    largest = magnitude > largest ? magnitude : largest;
-    none = none && g[c] == 0;
+  using V = batch<A, T>;
+  constexpr std::size_t line = attention_room::line;
+  V largest(T{});
+  V largest_gradient(T{});
+  V no_number(T{});
+  for (std::size_t c = 0; c < n; c += lanes<A, T>) {
+    const V gradient = N::template load<T>(g + c);
+    largest = N::max_magnitude(N::template load<T>(x + c), largest);
+    largest_gradient = N::max_magnitude(gradient, largest_gradient);
+    no_number = N::multiply_add(gradient, V(T{}), no_number);
   }
-  if (none) {
+  if (N::largest_lane(largest_gradient) == 0 && !N::any_nan(no_number)) {
     return;
   }
-  const D unit(largest == 0 ? 1.0 : static_cast<double>(largest));
-  D square(0.0);
-  D along(0.0);
-  D factor(0.0);
-  for (std::size_t c = 0; c < n; ++c) {
-    const D value = N::divide(wide(x[c]), unit);
-    square = N::multiply_add(value, value, square);
-    along = N::multiply_add(value, wide(g[c]), along);
-    factor = prepared == nullptr ? factor : N::multiply_add(value, wide(prepared[c]), factor);
+  const V unit = inverse_octave<A, T>(V(N::largest_lane(largest)));
+  const auto line_of = [&](const T* from) XSOFTMAX_LAMBDA {
+    return in_doubles<A>(make_pack<line / lanes<A, T>>(
+        [&](auto b) XSOFTMAX_LAMBDA { return N::template load<T>(from + decltype(b)::value * lanes<A, T>); }));
+  };
+  const D wide_unit(static_cast<double>(unit.get(0)));
+  const auto value_of = [&](std::size_t c) XSOFTMAX_LAMBDA {
+    return map([&](D v) XSOFTMAX_LAMBDA { return v * wide_unit; }, line_of(x + c));
+  };
+  const auto add_product = [](D a, D b, D sum) XSOFTMAX_LAMBDA { return N::multiply_add(a, b, sum); };
+  auto squares = make_pack<line / lanes<A, double>>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  auto along = squares;
+  auto factors = squares;
+  for (std::size_t c = 0; c < n; c += line) {
+    const auto value = value_of(c);
+    squares = map(add_product, value, value, squares);
+    along = map(add_product, value, line_of(g + c), along);
+    factors = prepared == nullptr ? factors : map(add_product, value, line_of(prepared + c), factors);
   }
-  const double length2 = square.get(0);
-  if (length2 == 0) {
-    for (std::size_t c = 0; c < n; ++c) {
-      g[c] = T{};
-    }
+  const auto sum_of = [](const auto& sums) XSOFTMAX_LAMBDA {
+    return D(N::fold_sum(fold_batches(sums, [](D a, D b) XSOFTMAX_LAMBDA { return a + b; })));
+  };
+  const D square = sum_of(squares);
+  if (square.get(0) == 0) {
+    clear<A>(g, n);
     return;
   }
-  const D length = N::square_root(square);
-  const D part = N::divide(along, square);
-  const D scale = prepared == nullptr ? N::divide(D(1.0), length) : N::divide(factor, square);
-  for (std::size_t c = 0; c < n; ++c) {
-    const D value = N::divide(wide(x[c]), unit);
-    const D across = N::negative_multiply_add(value, part, wide(g[c]));
-    g[c] = static_cast<T>(N::divide(uncontracted(across * scale), unit).get(0));
+  const D part = N::divide(sum_of(along), square);
+  const D scale = prepared == nullptr ? N::divide(D(1.0), N::square_root(square)) : N::divide(sum_of(factors), square);
+  for (std::size_t c = 0; c < n; c += line) {
+    const auto result =
+        map([&](D value, D gradient)
+                XSOFTMAX_LAMBDA { return N::negative_multiply_add(value, part, gradient) * scale * wide_unit; },
+            value_of(c), line_of(g + c));
+    unroll<line / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value;
+      if constexpr (sizeof(T) == sizeof(double)) {
+        N::store(g + c + at * lanes<A, T>, result.v[at]);
+      } else {
+        N::store(g + c + at * lanes<A, T>, N::narrow(result.v[2 * at], result.v[2 * at + 1]));
+      }
+    });
   }
 }
 
@@ -71,14 +93,12 @@ public:
 
   template <class Row>
   XSOFTMAX_INLINE void finish_query(const Row& row, const T* prepared, T* sum, T* room) const {
-    row.template read<A>(0, depth_, room);
-    through_normalisation<A>(room, prepared, depth_, sum);
+    through_normalisation<A>(read_line(row, room), prepared, padded_depth(), sum);
   }
 
   template <class Row>
   XSOFTMAX_INLINE void finish_key(const Row& row, T* sum, T* room) const {
-    row.template read<A>(0, depth_, room);
-    through_normalisation<A>(room, static_cast<const T*>(nullptr), depth_, sum);
+    through_normalisation<A>(read_line(row, room), static_cast<const T*>(nullptr), padded_depth(), sum);
   }
 
   XSOFTMAX_INLINE double head_sum(std::size_t, const T*) const { return 0; }
@@ -87,6 +107,14 @@ public:
                                     const T*) const {}
 
 private:
+  XSOFTMAX_INLINE std::size_t padded_depth() const { return attention_room::padded(depth_); }
+
+  template <class Row>
+  XSOFTMAX_INLINE const T* read_line(const Row& row, T* room) const {
+    read_padded<A>(row, depth_, room);
+    return room;
+  }
+
   std::size_t depth_;
 };
 

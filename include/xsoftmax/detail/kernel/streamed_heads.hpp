@@ -27,7 +27,7 @@ XSOFTMAX_INLINE position_bytes bytes_of(const head_elements<const void>& x, std:
           static_cast<std::ptrdiff_t>(depth) * size};
 }
 
-/// What is fetched while a block of positions is read: some kilobytes further in the order of reading, which is the
+/// What is fetched while a block of positions is read: eight kilobytes further in the order of reading, which is the
 /// rest of the block and then the block that comes next. Processors fetch ahead by themselves, but not across the turns
 /// between keys and values.
 struct fetch_ahead {
@@ -36,16 +36,12 @@ struct fetch_ahead {
   std::ptrdiff_t distance; ///< in positions
 
   XSOFTMAX_INLINE fetch_ahead(const position_bytes& block, const position_bytes& after)
-      : now(block), next(after), distance(keys) {
-    if (keys * block.bytes > most) {
-      distance = some / block.bytes;
-    }
-  }
+      : now(block), next(after), distance(far / block.bytes < keys ? far / block.bytes : keys) {}
 
   /// The position that is fetched while position `row` of the block is read.
   XSOFTMAX_INLINE const char* position(std::size_t row) const {
-    const std::ptrdiff_t far = static_cast<std::ptrdiff_t>(row) + distance;
-    return far < keys ? now.first + far * now.stride : next.first + (far - keys) * next.stride;
+    const std::ptrdiff_t ahead = static_cast<std::ptrdiff_t>(row) + distance;
+    return ahead < keys ? now.first + ahead * now.stride : next.first + (ahead - keys) * next.stride;
   }
 
   /// Do positions lie one after the other?
@@ -56,8 +52,7 @@ struct fetch_ahead {
 
 private:
   static constexpr auto keys = static_cast<std::ptrdiff_t>(key_block);
-  static constexpr std::ptrdiff_t most = 16384; ///< bytes of a block that the first-level cache holds beside another
-  static constexpr std::ptrdiff_t some = 8192;
+  static constexpr std::ptrdiff_t far = 8192; ///< bytes: nearer, reading waits; further, the first-level cache is short
 };
 
 /// Fetches the beginning of what will be fetched next: the memory would be idle while scores become weights, or while a

@@ -170,9 +170,9 @@ struct avx512 {
   static XSOFTMAX_INLINE D square_root(D v) { return D(_mm512_maskz_sqrt_pd(0xFF, v)); }
 
   /// Bit l is set where the lanes l are equal.
-  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+  static XSOFTMAX_INLINE unsigned equal_bits(F a, F b) { return whole(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)); }
 
-  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+  static XSOFTMAX_INLINE unsigned equal_bits(D a, D b) { return whole(_mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ)); }
 
   /// The sum of all lanes, the upper half added to the lower until one is left.
   static XSOFTMAX_INLINE float fold_sum(F v) { return avx2::fold_sum(avx2::F(_mm256_add_ps(lower(v), upper(v)))); }
@@ -570,6 +570,12 @@ struct avx512 {
   }
 
 private:
+  /// A mask as a number, in a register of its own: g++ 12 at -O1 stores the two bytes of one and reads eight of it.
+  static XSOFTMAX_INLINE unsigned whole(unsigned mask) {
+    __asm__("" : "+r"(mask));
+    return mask;
+  }
+
   static XSOFTMAX_INLINE __m256i load_256(const std::uint16_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }

@@ -104,7 +104,7 @@ void expect_right_array(findings& found, const exact_array& exact, const std::ve
     const auto value = static_cast<long double>(x[n]);
     const long double off = std::fabs(value - exact.value[n]);
     const bool finite = std::isfinite(exact.value[n]);
-    const bool right = exact.bound[n] == 0 ? x[n] == 0
+    const bool right = exact.bound[n] == 0 ? x[n] == 0 && !std::signbit(x[n])
                        : finite            ? off <= exact.bound[n]
                                 : value == exact.value[n] || (std::isnan(value) && std::isnan(exact.value[n]));
     found.expect(right, [&] {

@@ -237,6 +237,9 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[at
   };
   for (const attention_shape& s : shapes) {
     attention_problem<T> p = make_attention<T>(s, 3);
+    generator random(3);
+    p.sink.resize(s.heads);
+    fill_normal(p.sink, random, 1);
     const auto dout = make_dout<T>(s, 3);
     for (const bool causal : {false, true}) {
       p.causal = causal;
@@ -245,6 +248,158 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: depths, lengths and segments", "[at
                                    std::string(Arch::name) + ", " + kind);
       });
     }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("sigmoid_attention_backward: slopes are accurate in both tails",
+                        "[attention][backward][accuracy]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  attention_problem<T> p = make_attention<T>({1, 1, 1, 7, 70, 8, 5}, 15);
+  const auto dout = make_dout<T>(p.shape, 15);
+  for (const double bias : {-60.0, -25.0, -8.0, 8.0, 14.0, 25.0, 60.0}) {
+    p.bias = bias;
+    expect_right_gradients<of_sigmoid_attention>(found, p, dout, differentiate<Arch, of_sigmoid_attention>(p, dout),
+                                                 Arch::name);
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softplus_attention_backward: vectors whose squares overflow or vanish",
+                        "[attention][backward][accuracy]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  const int far = std::numeric_limits<T>::max_exponent * 3 / 4;
+  for (const int size_of_q : {-far, 0, far}) {
+    for (const int size_of_k : {-far, 0, far}) {
+      attention_problem<T> p = make_attention<T>({1, 2, 1, 5, 70, 8, 4}, 16);
+      for (T& x : p.q) {
+        x = std::ldexp(x, size_of_q);
+      }
+      for (T& x : p.k) {
+        x = std::ldexp(x, size_of_k);
+      }
+      const auto dout = make_dout<T>(p.shape, 16);
+      expect_right_gradients<of_softplus_attention>(found, p, dout, differentiate<Arch, of_softplus_attention>(p, dout),
+                                                    Arch::name);
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softplus_attention_backward: re-weighting by any power", "[attention][backward][accuracy]",
+                        subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  for (const double power : {0.5, 1.0, 1.5, 2.0, 3.0, 40.0}) {
+    for (const attention_shape& s : {attention_shape{1, 2, 1, 9, 70, 8, 5}, {1, 1, 1, 5, 3, 6, 4}}) {
+      attention_problem<T> p = make_attention<T>(s, 12);
+      p.reweight_power = power;
+      for (const bool causal : {false, true}) {
+        p.causal = causal;
+        const auto dout = make_dout<T>(s, 12);
+        expect_right_gradients<of_softplus_attention>(found, p, dout,
+                                                      differentiate<Arch, of_softplus_attention>(p, dout), Arch::name);
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softplus_attention_backward: a uniform row has the gradient without re-weighting",
+                        "[attention][backward][special][unit]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  for (const std::size_t n : {5u, 64u, 200u}) {
+    attention_problem<T> p = make_attention<T>({1, 1, 1, 3, n, 6, 4}, n);
+    p.q.assign(p.q.size(), T(0));
+    p.key_bias.assign(n, T(10) - 8 * std::numeric_limits<T>::epsilon()); // a rounding below
+    p.key_bias[n / 2] = T(10);
+    const auto dout = make_dout<T>(p.shape, n);
+    const auto plain = differentiate<Arch, of_softplus_attention>(p, dout);
+    for (const double power : {0.5, 1.0, 15.0}) {
+      p.reweight_power = power;
+      expect_same_gradients<of_softplus_attention>(found, p, plain, differentiate<Arch, of_softplus_attention>(p, dout),
+                                                   std::to_string(n) + " keys");
+    }
+    p.reweight_power.reset();
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softplus_attention_backward: a key without weight counts as unseen in v",
+                        "[attention][backward][special][unit]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  using Of = of_softplus_attention;
+  const T nan = std::numeric_limits<T>::quiet_NaN();
+  constexpr std::size_t n = 70;
+  attention_problem<T> p = make_attention<T>({1, 1, 1, 5, n, 6, 4}, 17);
+  p.scale = 0.1;
+  p.key_bias.assign(n, T(-4));
+  p.key_bias[0] = p.key_bias[7] = T(5); // alone above the average
+  const auto dout = make_dout<T>(p.shape, 17);
+  std::vector<T> spoilt_dout = dout;
+  std::fill_n(spoilt_dout.data() + 2 * 4, 4, nan);
+  for (const double power : {0.5, 1.0, 3.0, 15.0}) {
+    p.reweight_power = power;
+    const std::string what = "power " + std::to_string(power);
+    const auto clean = differentiate<Arch, Of>(p, dout);
+    attention_problem<T> spoilt = p;
+    std::fill_n(spoilt.value(0, 0, 3), 4, nan);
+    std::fill_n(spoilt.value(0, 0, 66), 4, nan);
+    expect_same_gradients<Of>(found, p, clean, differentiate<Arch, Of>(spoilt, dout), what);
+    const auto g = differentiate<Arch, Of>(p, spoilt_dout);
+    for (std::size_t j = 0; j < n; ++j) {
+      for (std::size_t c = 0; c < 4; ++c) {
+        const T x = g.dv[j * 4 + c];
+        found.expect(j == 0 || j == 7 ? std::isnan(x) : x == 0,
+                     [&] { return what + ", NaN in dout, dv of key " + std::to_string(j) + ": " + exact_text(x); });
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax_attention_backward: scores that are all -inf leave gradients of 0",
+                        "[attention][backward][special][unit]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Finite numbers whose products overflow. No 0 is negative, whatever the sign of the scale.
+  findings found;
+  attention_problem<T> p = make_attention<T>({1, 1, 1, 3, 70, 4, 3}, 13);
+  const T huge = std::sqrt(std::numeric_limits<T>::max()) * T(16);
+  p.q.assign(p.q.size(), huge);
+  p.k.assign(p.k.size(), huge);
+  p.scale = -0.5;
+  const auto g = differentiate<Arch, of_softmax_attention>(p, make_dout<T>(p.shape, 13));
+  for (const std::vector<T>* const x : {&g.dq, &g.dk, &g.dv, &g.key_bias}) {
+    found.expect(std::all_of(x->begin(), x->end(), [](T y) { return y == 0 && !std::signbit(y); }),
+                 [&] { return "first number " + exact_text(x->front()); });
   }
   XSOFTMAX_CHECK_FINDINGS(found);
 }
@@ -386,6 +541,34 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: dq depends on the query and the key
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("attention_backward: dq of a query whose window begins within a segment of keys",
+                        "[attention][backward][invariance][unit]", subjects) {
+  using T = typename TestType::scalar;
+  using Arch = typename TestType::arch;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Others in its company see keys from an earlier block on.
+  findings found;
+  constexpr std::size_t n = 2300;
+  attention_problem<T> p = make_attention<T>({1, 1, 1, 300, n, 6, 5}, 14);
+  p.causal = true;
+  p.window_left = 1500;
+  p.bias = -7;
+  const auto dout = make_dout<T>(p.shape, 14);
+  for_each_variant(p, [&]<class Of>(Of, const attention_problem<T>& variant, const std::string& kind) {
+    const auto expected = differentiate<Arch, Of>(variant, dout);
+    for (const std::size_t i : {0u, 70u, 191u, 299u}) {
+      const auto part = part_of(variant, {0, 1, 0, 1, i, i + 1, n - 299 + i});
+      const auto at = dout.begin() + static_cast<std::ptrdiff_t>(i * 5);
+      const auto got = differentiate<Arch, Of>(part, std::vector<T>(at, at + 5));
+      found.expect(first_difference(expected.dq.data() + i * 6, got.dq.data(), got.dq.size()) == got.dq.size(),
+                   [&] { return kind + ", query " + std::to_string(i); });
+    }
+  });
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("attention_backward: what is not seen leaves no trace", "[attention][backward][special][unit]",
                         subjects) {
   using T = typename TestType::scalar;
@@ -486,6 +669,17 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: NaN reaches exactly whom it enters"
     expect(
         differentiate<Arch, Of>(spoilt, dout), [](std::size_t, std::size_t i) { return i >= 40; },
         [&](std::size_t j) { return !alone || j == 70; }, std::string(Of::name) + ", NaN in a value");
+    std::vector<T> spoilt_dout = dout;
+    std::fill_n(spoilt_dout.data() + p.row_of(0, 1, 20) * 10, 10, nan);
+    const auto g = differentiate<Arch, Of>(p, spoilt_dout);
+    expect(
+        g, [](std::size_t h, std::size_t i) { return h == 1 && i == 20; }, [](std::size_t j) { return j <= 50; },
+        std::string(Of::name) + ", NaN in dout");
+    for (std::size_t j = 0; j < 90; ++j) {
+      const T* const dv = g.dv.data() + j * 10;
+      found.expect(j <= 50 ? all_nan(dv, 10) : no_nan(dv, 10),
+                   [&] { return std::string(Of::name) + ", NaN in dout, dv " + std::to_string(j); });
+    }
   });
   XSOFTMAX_CHECK_FINDINGS(found);
 }
@@ -698,6 +892,11 @@ TEST_CASE("attention_backward: mistakes are named and nothing is written", "[att
   expect(of(q, k, v, dout, dq, dk, output(results.data(), 2, 3, 5, 7)), "dv");
   expect(of(q, k, v, dout, dq, output(results.data(), 2, 3, 5, 7), dv), "share no element");
   expect(of(q, input(results.data(), 2, 3, 5, 7), v, dout, dq, dk, dv), "share no element");
+  expect(of(q, input(results.data() + 1000, 2, 3, 5, 7), v, dout, dq, dk, dv), "dk must share no element with k");
+  expect(of(q, k, input(results.data() + 2000, 2, 3, 5, 8), dout, dq, dk, dv), "dv must share no element with v");
+  expect(of(q, k, v, input(results.data() + 2000, 2, 6, 4, 8), dq, dk, dv), "dv must share no element with dout");
+  expect(of(q, k, v, dout, dq, dk, output(results.data(), 2, 3, 5, 8)), "dv must share no element with dq");
+  expect(of(q, k, v, dout, dq, dk, output(results.data() + 1000, 2, 3, 5, 8)), "dv must share no element with dk");
   expect(of(q, k, v, dout, dq, dk, dv, xs::softmax_attention_options{.softcap = -1.0}), "softcap");
   std::vector<double> doubles(100);
   std::vector<float> floats(100);

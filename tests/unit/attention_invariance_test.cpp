@@ -235,7 +235,8 @@ TEMPLATE_LIST_TEST_CASE("attention: whoever runs the bodies, the bits of the cal
   }
   findings found;
   std::uint64_t seed = 0;
-  // One query and many keys, whose segments are split; few queries; many; many heads; too little to share out.
+  // One query and many keys, whose segments are split; few queries; many; many heads; too little to share out; segments
+  // that do not divide into parts.
   for (const attention_shape& s : {attention_shape{1, 1, 1, 1, 5000, 128, 100},
                                    {1, 8, 1, 1, 3000, 64, 64},
                                    {1, 1, 1, 3, 2048, 200, 30},
@@ -244,7 +245,8 @@ TEMPLATE_LIST_TEST_CASE("attention: whoever runs the bodies, the bits of the cal
                                    {1, 2, 1, 300, 300, 24, 24},
                                    {8, 4, 2, 30, 70, 16, 16},
                                    {1, 1, 1, 600, 40, 64, 8},
-                                   {1, 1, 1, 4, 30, 8, 8}}) {
+                                   {1, 1, 1, 4, 30, 8, 8},
+                                   {4, 1, 1, 1, 7000, 32, 16}}) {
     attention_problem<T> p = rich_problem<T>(s, ++seed);
     if (seed % 3 == 2) { // segments without a key that anyone sees, too
       set_mask(p, mask_kind::boolean, {1, 1, s.q_len, s.kv_len}, 0.5, seed);

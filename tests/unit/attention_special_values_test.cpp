@@ -264,7 +264,8 @@ TEMPLATE_LIST_TEST_CASE("attention: a query that sees no key gives 0", "[attenti
           for_each_variant(p, [&]<class Of>(Of, const attention_problem<T>& variant, const std::string& kind) {
             const attention_result<T> result = attend<Arch, Of>(variant);
             const auto where = [&] { return kind + ", " + what + ", q " + exact_text(content); };
-            const bool zero = std::all_of(result.out.begin(), result.out.end(), [](T x) { return x == 0; });
+            const bool zero =
+                std::all_of(result.out.begin(), result.out.end(), [](T x) { return x == 0 && !std::signbit(x); });
             found.expect(zero, where);
             if constexpr (is_softmax_attention<Of>) {
               for (std::size_t n = 0; n < result.log_sum_exp.size(); ++n) {
@@ -440,6 +441,43 @@ TEMPLATE_LIST_TEST_CASE("softplus_attention: uniform rows", "[attention][special
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("softplus_attention: rows that are uniform within the tolerance, and outside of it",
+                        "[attention][special][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Below the average by a rounding or two, a key counts in a row that is uniform; by more, in none.
+  findings found;
+  for (const std::size_t n : {5u, 64u, 200u}) {
+    attention_problem<T> p = make_attention<T>({1, 1, 1, 2, n, 4, 3}, n);
+    p.q.assign(p.q.size(), T(0));
+    const auto check = [&](T others, bool uniform) {
+      p.key_bias.assign(n, others);
+      p.key_bias[n / 2] = T(10);
+      p.reweight_power.reset();
+      const attention_result<T> plain = attend<Arch, of_softplus_attention>(p);
+      for (const double power : {0.5, 3.0, 15.0}) {
+        p.reweight_power = power;
+        const auto where = [&] { return std::to_string(n) + " keys, the others at " + exact_text(others); };
+        const attention_result<T> result = attend<Arch, of_softplus_attention>(p);
+        found.expect((result.out == plain.out) == uniform, where);
+        attention_problem<T> bad = p;
+        bad.value(0, 0, 0)[1] = not_a_number<T>;
+        const attention_result<T> after = attend<Arch, of_softplus_attention>(bad);
+        found.expect(std::isnan(after.out[1]) == uniform && std::isnan(after.out[4]) == uniform, where);
+      }
+    };
+    constexpr T unit = std::numeric_limits<T>::epsilon();
+    check(T(10) - 8 * unit, true);
+    check(T(10) - 24 * unit, true);
+    check(T(10) - 4000 * unit, false);
+    check(T(10) - 40000 * unit, false);
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("attention: infinities", "[attention][special][unit]", subjects) {
   using Arch = typename TestType::arch;
   using T = typename TestType::scalar;
@@ -516,5 +554,25 @@ TEMPLATE_LIST_TEST_CASE("softmax_attention: a sink of -inf is none", "[attention
   std::copy_n(with.log_sum_exp.begin(), part.log_sum_exp.size(), part.log_sum_exp.begin());
   expect_bits_of_part<of_softmax_attention>(found, p, without, first_two, part, "sink of -inf");
   expect_right<of_softmax_attention>(found, p, with, "a sink of 40");
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax_attention: what a sink takes wholly is 0, and no zero is negative",
+                        "[attention][special][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  for (const std::size_t kv_len : {3u, 130u, 1100u}) {
+    attention_problem<T> p = make_attention<T>({1, 1, 1, 4, kv_len, 8, 5}, 10);
+    p.v.assign(p.v.size(), T(-1));
+    p.sink = {T(2000)};
+    const attention_result<T> result = attend<Arch, of_softmax_attention>(p);
+    for (const T x : result.out) {
+      found.expect(x == 0 && !std::signbit(x), [&] { return std::to_string(kv_len) + " keys: " + exact_text(x); });
+    }
+  }
   XSOFTMAX_CHECK_FINDINGS(found);
 }

@@ -276,6 +276,8 @@ TEMPLATE_LIST_TEST_CASE("attention: numbers of options in any type", "[attention
          [&](auto& o) { o.alibi_slopes = xs::vector_view<const T>(spread.data() + 7, 4, -2); });
     same("alibi_slopes standing",
          [&](auto& o) { o.alibi_slopes = xs::matrix_view<const T>(p.alibi_slopes.data(), 4, 1); });
+    same("alibi_slopes standing, spread and backwards",
+         [&](auto& o) { o.alibi_slopes = xs::matrix_view<const T>(spread.data() + 7, 4, 1, -2); });
     std::vector<T> wide(2 * 9 * 3, T(99));
     for (std::size_t n = 0; n < 18; ++n) {
       wide[n * 3] = p.key_bias[n];
@@ -648,7 +650,8 @@ TEMPLATE_LIST_TEST_CASE("attention: reads and writes nothing beyond its argument
                                      {1, 1, 1, 7, 64, 16, 16},
                                      {1, 3, 1, 1, 130, 40, 33},
                                      {1, 1, 1, 67, 70, 111, 59},
-                                     {1, 1, 1, 2, 1030, 8, 1}}) {
+                                     {1, 1, 1, 2, 1030, 8, 1},
+                                     {8, 1, 1, 1, 21000, 1, 16}}) { // partial sums that outgrow the rest
       attention_problem<T> p = make_attention<T>(s, ++seed);
       p.causal = seed % 2 == 0;
       set_mask(p, seed % 3 == 0 ? mask_kind::additive : mask_kind::boolean, {s.batch, s.heads, s.q_len, s.kv_len}, 0.8,

@@ -310,7 +310,7 @@ private:
     }
   }
 
-  /// The blocks of a pass: all scores, then all values.
+  /// The blocks of a pass: all scores, all weights, all values.
   __attribute__((noinline)) void sum_blocks(T* sums, bool with_values) {
     if (!streams_keys_ && !has_terms_) {
       const std::size_t count = keys_of_block(pass_.first);
@@ -319,11 +319,10 @@ private:
                    task_.workspace + room_.staging(), keys);
       link_.prepare_keys(keys, count);
     }
-    values_ = {nullptr, 0};
-    finite_ = finiteness::unknown;
     for (std::size_t r = 0; r < rows_.count(); r += group_rows) {
       const std::size_t rows = rows_.count() - r < group_rows ? rows_.count() - r : group_rows;
       block_view views[stream_blocks];
+      T scales[stream_blocks][tile_rows]; // of sums, from one block of the pass to the next
       for (std::size_t b = 0; b < pass_.blocks; ++b) {
         const std::size_t first = pass_.first + b * key_block;
         if (sees(r, rows, first, keys_of_block(first), views[b]) && !has_terms_) {
@@ -332,7 +331,17 @@ private:
       }
       for (std::size_t b = 0; b < pass_.blocks; ++b) {
         if (views[b].any()) {
-          add_weighted(r, rows, pass_.first + b * key_block, views[b], scores_of(r, b), sums, with_values);
+          set_weights(r, rows, pass_.first + b * key_block, views[b], scores_of(r, b), sums);
+          for (std::size_t i = 0; pass_.blocks != 1 && i < rows; ++i) {
+            scales[b][i] = link_.scales(r)[i];
+          }
+        }
+      }
+      for (std::size_t b = 0; with_values && b < pass_.blocks; ++b) {
+        const T* const scale = pass_.blocks == 1 ? link_.scales(r) : scales[b];
+        for (std::size_t i = 0; views[b].any() && i < rows; i += tile_rows) {
+          add_values(r + i, rows - i < tile_rows ? rows - i : tile_rows, scores_of(r, b) + i * key_block,
+                     pass_.first + b * key_block, views[b].row + i, scale + i, sums);
         }
       }
     }
@@ -347,23 +356,24 @@ private:
     }
   }
 
-  /// They become weights, with which the block's values join the sums.
-  XSOFTMAX_INLINE void add_weighted(std::size_t r, std::size_t rows, std::size_t first, block_view& view, T* scores,
-                                    T* sums, bool with_values) {
-    const std::size_t count = keys_of_block(first);
-    if (pass_.blocks != 1) {
-      values_ = {nullptr, 0};
-      finite_ = finiteness::unknown;
-    }
+  /// They become weights.
+  XSOFTMAX_INLINE void set_weights(std::size_t r, std::size_t rows, std::size_t first, block_view& view, T* scores,
+                                   T* sums) {
     if constexpr (Link::scales_weights) {
       if (sums_seen_values(task_)) {
-        add_seen(r, rows, first, count, view.row, sums);
+        turn_to_values(first);
+        add_seen(r, rows, first, keys_of_block(first), view.row, sums);
       }
     }
     link_.link_rows(r, rows, scores, view.row);
-    for (std::size_t i = 0; with_values && i < rows; i += tile_rows) {
-      add_values(r + i, rows - i < tile_rows ? rows - i : tile_rows, scores + i * key_block, first, count, view.row + i,
-                 sums);
+  }
+
+  /// Forgets the values of another block.
+  XSOFTMAX_INLINE void turn_to_values(std::size_t first) {
+    if (first != values_of_) {
+      values_of_ = first;
+      values_ = {nullptr, 0};
+      finite_ = finiteness::unknown;
     }
   }
 
@@ -445,7 +455,7 @@ private:
                                                          task_.depth, matrix_rows<T>{scores, key_block});
         });
       });
-      fetch_beginning(read_after(first, 2));
+      fetch.beyond();
       return;
     }
     const T* const keys = task_.workspace + room_.keys() + from;
@@ -459,7 +469,9 @@ private:
 
   /// Weights of rows [r, r + height) times the values that they see, onto their sums.
   XSOFTMAX_INLINE void add_values(std::size_t r, std::size_t height, const T* weight, std::size_t first,
-                                  std::size_t count, const key_bits* seen, T* sums) {
+                                  const key_bits* seen, const T* scales, T* sums) {
+    const std::size_t count = keys_of_block(first);
+    turn_to_values(first);
     key_bits any = 0;
     for (std::size_t l = 0; l < height; ++l) {
       any |= seen[l];
@@ -475,7 +487,6 @@ private:
     }
     const matrix_rows<const T> weights{weight + begin, key_block};
     const matrix_rows<T> to{sums + r * room_.sum_depth, room_.sum_depth};
-    const T* const scales = link_.scales(r);
     if (all && streams_values()) {
       const position_bytes values = value_bytes(first + begin);
       const fetch_ahead fetch(values, read_after(first, pass_.blocks + 1));
@@ -485,7 +496,7 @@ private:
         streamed_product<A, T>(height, weights, stream{data, task_.v.length_stride, fetch}, end - begin, scales, to,
                                value_batches());
       });
-      fetch_beginning(read_after(first, pass_.blocks + 2));
+      fetch.beyond();
       return;
     }
     look_up_values(first, count);
@@ -575,6 +586,7 @@ private:
   };
 
   blocks_of_pass pass_;
+  std::size_t values_of_ = ~std::size_t{0}; ///< the block whose values are looked up
   bool has_terms_ = false;
   alignas(64) T score_[group_rows * key_block] = {};
 };

@@ -44,6 +44,16 @@ struct fetch_ahead {
     return ahead < keys ? now.first + ahead * now.stride : next.first + (ahead - keys) * next.stride;
   }
 
+  /// Fetches what comes after a block is read: the memory would be idle while scores become weights, or while the next
+  /// block is set up. No more than some lines, for they take the place of loads.
+  XSOFTMAX_INLINE void beyond() const {
+    constexpr std::ptrdiff_t line = 64;
+    const char* const first = position(key_block);
+    for (std::ptrdiff_t at = 0; is_dense() && at < 32 * line; at += line) {
+      __builtin_prefetch(first + at);
+    }
+  }
+
   /// Do positions lie one after the other?
   XSOFTMAX_INLINE bool is_dense() const { return now.stride == now.bytes && next.stride == next.bytes; }
 
@@ -54,15 +64,6 @@ private:
   static constexpr auto keys = static_cast<std::ptrdiff_t>(key_block);
   static constexpr std::ptrdiff_t far = 8192; ///< bytes: nearer, reading waits; further, the first-level cache is short
 };
-
-/// Fetches the beginning of what will be fetched next: the memory would be idle while scores become weights, or while a
-/// block is set up.
-XSOFTMAX_INLINE void fetch_beginning(const position_bytes& block) {
-  constexpr std::ptrdiff_t line = 64;
-  for (std::ptrdiff_t at = 0; block.stride == block.bytes && at < 32 * line; at += line) {
-    __builtin_prefetch(block.first + at);
-  }
-}
 
 /// Positions of a head of a format known at compile time, as rows of tile_product.
 template <class T, storage_format Format>

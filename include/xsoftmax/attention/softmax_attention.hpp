@@ -69,15 +69,15 @@ void checked_softmax_attention(const Q& q, const K& k, const V& v, Out&& out, co
 /// a sum of kv_len overflows may give infinities.
 ///
 /// Accuracy for float, of inputs that were not made to defeat it: |error| <= 2e-6 (1 + max_j reach_ij) (1 + sum_j p_ij
-/// |v_j|), reach_ij = scale sum_c |q_ic k_jc| + |mask_ij| + |key_bias_j| + |alibi_slope (i' - j)|, what the roundings of
-/// a score can be of. (With scaled weights p_ij is |a_i| p_ij + |(w_h - a_i) / n_i|.) log_sum_exp: 2e-6 (1 + max_j
+/// |v_j|), reach_ij = scale sum_c |q_ic k_jc| + |mask_ij| + |key_bias_j| + |alibi_slope (i' - j)|, what the roundings
+/// of a score can be of. (With scaled weights p_ij is |a_i| p_ij + |(w_h - a_i) / n_i|.) log_sum_exp: 2e-6 (1 + max_j
 /// reach_ij) and 4 units of the larger of itself and the largest score. Largest found in two million random problems:
 /// 0.32 and 0.40 of it. Rounding errors that all have one sign, of inputs made for that, go beyond: 7.0 and 3.1 times
 /// were reached at depth 1024; by the lengths of its chains, 128 products of a score and 64 values, it is at most 10
 /// times up to depth 1024 and 4096 keys. (tests/accuracy/attention_search_test.cpp searches.)
 ///
-/// A query's result depends on itself and the keys that it sees alone: not on the batch, other queries, threads, strides
-/// or workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
+/// A query's result depends on itself and the keys that it sees alone: not on the batch, other queries, threads,
+/// strides or workspace; decoding gives the bits of prefill, and with fused multiply-add every architecture the same.
 ///
 /// Cost: 2 products of q_len x kv_len x depth per head, weights never leave the cache; tiles that no query sees are
 /// skipped. weight_sum adds a sum of values for each block of 64 keys, and one for each query that sees a part of it.

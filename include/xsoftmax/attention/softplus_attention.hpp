@@ -63,8 +63,8 @@ void checked_softplus_attention(const Q& q, const K& k, const V& v, Out&& out,
 /// from about -87 and -708 on). Largest found in two million random problems: 0.21 of it; made to defeat it, 1.1. With
 /// re-weighting errors of A grow by p A_j / (A_j - 1 / n). Any length of q and k is served, also one whose square
 /// overflows. Reproducibility, workspace, errors: as softmax_attention. Cost: as there; re-weighting takes the scores
-/// twice, unless their u fit into the workspace (rows of 24 to 144 queries in 65536 numbers and what smaller tiles leave
-/// free), and does not read blocks of values without weight.
+/// twice, unless their u fit into the workspace (rows of 24 to 144 queries in 65536 numbers and what smaller tiles
+/// leave free), and does not read blocks of values without weight.
 ///
 /// Source: B. Gao, M. Spratling, L. Gionfrida, "Softplus attention with re-weighting boosts length extrapolation in
 /// large language models" (2025).

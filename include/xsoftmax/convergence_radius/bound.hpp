@@ -69,7 +69,7 @@ XSOFTMAX_INLINE void bounds_of_rows(const Logits& logits, const Slopes& slopes, 
 template <class Arch, class T>
 double least_bound(const slope_spread_task<T>& task) {
   double least = std::numeric_limits<double>::infinity();
-  constexpr std::size_t group = 64;
+  constexpr std::size_t group = 512; // more than the caches hold, of long rows: the kernel fetches ahead then
   double radius[group];
   for (std::size_t r = 0; r < task.rows; r += group) {
     auto part = rows_of(task, r, std::min(group, task.rows - r));

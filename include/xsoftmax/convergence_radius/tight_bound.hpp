@@ -98,7 +98,7 @@ void radii_of_rows(const char* function, const Logits& logits, const Slopes& slo
 /// is below the formula by about 2^-42 of u; of more than two classes, where u is some 2^40 times T / (max a - min a)
 /// and more, by up to log n / 700 of it. The last bit may depend on the logarithm of the C library.
 ///
-/// Cost: no allocation; two or three passes, and where a slope dominates four to eight more, one or two of them in
+/// Cost: no allocation; two to four passes, and where a slope dominates mostly two or three more, one of them in
 /// double.
 /// Throws std::invalid_argument if the lengths differ, or T is not in (0, inf).
 ///

@@ -11,10 +11,16 @@
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail {
 
 /// At a real point: the logarithm of the weight of all other classes by that of those whose slope is the origin, and
-/// its derivative.
+/// its derivatives, the cumulants of their slopes.
 struct log_tail {
   double value;
   double slope;
+  double curvature; ///< the variance
+};
+
+/// The same off by less than partition_line::rough_error, and one more.
+struct rough_log_tail : log_tail {
+  double third; ///< the third central moment
 };
 
 template <class Arch, class T>
@@ -72,14 +78,31 @@ public:
     return false;
   }
 
-  log_tail tail(double u) { return tail(partition_step::tail, u); }
+  log_tail tail(double u) {
+    double sums[4];
+    task_.u = u;
+    ask(partition_step::tail, sums);
+    weight_ = task_.single ? 1.0 : sums[3];
+    return of_sums(sums, weight_);
+  }
 
-  /// The same off by less than rough_error.
-  log_tail rough_tail(double u) { return tail(partition_step::rough, u); }
+  rough_log_tail rough_tail(double u) {
+    double sums[4];
+    task_.u = u;
+    ask(partition_step::rough, sums);
+    const log_tail tail = of_sums(sums, weight_);
+    const double square = sums[2] / sums[0];
+    return {tail, sums[3] / sums[0] - tail.slope * (square + 2 * tail.curvature)};
+  }
 
   static constexpr double rough_error = 0x1p-13;
 
-  /// About how far to the right, and to the left, one of the other classes first has the weight of the origin's.
+  // Once a slope dominates:
+
+  /// log_tail::value at 0, or a little more.
+  double log_others() const { return log_others_; }
+
+  /// How far to the right, and to the left, one of the other classes first has the weight of the origin's; about.
   struct crossings {
     double right;
     double left;
@@ -92,6 +115,17 @@ public:
     return {result[0], result[1]};
   }
 
+  /// The same to crossings_error of them.
+  crossings find_rough_crossings() {
+    // What is known is where one first reaches 1, the weight of the heaviest class.
+    const auto known = [](double distance, bool exists) { return exists ? distance < 0x1p64 : distance > 0x1p64; };
+    const bool serves =
+        task_.single && known(start_.right, greatest_ > task_.origin) && known(start_.left, least_ < task_.origin);
+    return serves ? start_ : find_crossings();
+  }
+
+  static constexpr double crossings_error = 0x1p-20;
+
   void evaluate(partition_point* points, std::size_t count) {
     task_.points = points;
     task_.count = count;
@@ -99,21 +133,27 @@ public:
   }
 
 private:
-  log_tail tail(partition_step step, double u) {
-    double sums[3];
-    task_.u = u;
-    ask(step, sums);
-    weight_ = sums[0];
-    return {std::log(sums[1] / sums[0]), sums[2] / sums[1]};
+  /// weight: of the classes at the origin
+  static log_tail of_sums(const double* sums, double weight) {
+    const double mean = sums[1] / sums[0];
+    return {std::log(sums[0] / weight), mean, std::fmax(sums[2] / sums[0] - mean * mean, 0.0)};
   }
 
   bool dominates(double slope) {
+    double result[6];
     task_.origin = slope;
-    double log_others = rough_tail(0.0).value;
-    if (std::fabs(log_others) < rough_error) {
-      log_others = tail(0.0).value;
+    task_.u = 0.0;
+    ask(partition_step::start, result);
+    task_.single = slope == heaviest_ && result[3] <= origin_cap * (1 + 0x1p-20);
+    start_ = {result[4], result[5]};
+    weight_ = 1.0;
+    double value = of_sums(result, weight_).value;
+    log_others_ = value + rough_error;
+    if (!task_.single || std::fabs(value) < rough_error) {
+      value = tail(0.0).value;
+      log_others_ = value;
     }
-    return log_others < 0;
+    return value < 0;
   }
 
   void ask(partition_step step, double* result) {
@@ -127,6 +167,8 @@ private:
   bool has_zeros_ = false;
   int octave_ = 0;
   double weight_ = 1.0; ///< of the classes at the origin
+  double log_others_ = 0.0;
+  crossings start_{};
   double least_ = 0.0;
   double greatest_ = 0.0;
   double heaviest_ = 0.0; ///< the slope of the largest logit

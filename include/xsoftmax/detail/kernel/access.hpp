@@ -335,6 +335,18 @@ XSOFTMAX_INLINE bool has_plain_rows(const elements<Void>& m, std::size_t cols) {
   return m.format == storage_format::native && (m.col_stride == 1 || cols == 1);
 }
 
+/// Bytes of a matrix that needs no prefetching: it lies in the second-level cache.
+inline constexpr std::size_t cached_bytes = std::size_t{384} << 10;
+
+/// Asks memory for the chunk so many bytes after that of element i; it may lie beyond the row, and all that there is.
+template <std::size_t Size, class T>
+XSOFTMAX_INLINE void fetch_chunk(contiguous_row<T> row, std::size_t i, std::size_t ahead) {
+  const auto address = reinterpret_cast<std::uintptr_t>(row.at(i)) + ahead;
+  for (std::size_t b = 0; b < Size * sizeof(T); b += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(address + b), 0, 3);
+  }
+}
+
 /// body(from, to) over [first, last): once where the row is its own buffer, otherwise block by block.
 template <class T, class Row, class Body>
 XSOFTMAX_INLINE void for_each_piece(Row, std::size_t first, std::size_t last, Body&& body) {

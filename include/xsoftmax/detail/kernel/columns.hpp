@@ -28,9 +28,6 @@ inline constexpr std::size_t strip_chunk = 2 * lanes<A, T>;
 inline constexpr std::size_t sum_visit = 8;
 inline constexpr std::size_t walk_visit = 4;
 
-/// Bytes of a matrix that needs no prefetching: it lies in the second-level cache.
-inline constexpr std::size_t cached_bytes = std::size_t{384} << 10;
-
 /// What is done at a time: elements first, first + step, ... of a chunk of rows, which begins with row r of the strip;
 /// and how far off, in elements of each row and in rows, is what comes some time later. 0 and 0: nothing does.
 struct strip_visit {

@@ -26,17 +26,10 @@ public:
     });
   }
 
+  /// As a tree, in double.
   XSOFTMAX_STEP double total() const {
-    alignas(64) T lane[count];
-    unroll<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
-      native<A>::store(lane + decltype(b)::value * lanes<A, T>, lane_.v[decltype(b)::value]);
-    });
-    for (std::size_t half = count / 2; half != 0; half /= 2) {
-      for (std::size_t i = 0; i < half; ++i) {
-        lane[i] += lane[i + half];
-      }
-    }
-    return static_cast<double>(lane[0]);
+    return add_lanes<native<A>>(
+        fold_batches(in_doubles<A>(lane_), [](auto a, auto b) XSOFTMAX_STEP_LAMBDA { return a + b; }));
   }
 
 private:
@@ -46,10 +39,62 @@ private:
   pack<batch<A, T>, batches> lane_ = make_pack<batches>([](auto) XSOFTMAX_STEP_LAMBDA { return batch<A, T>(T{}); });
 };
 
+/// The classes whose weights reach a level first, to the right and to the left. By their speeds d / gap, the inverse of
+/// the distances: no division by 0.
+template <class A>
+class fastest_classes {
+public:
+  template <class V, std::size_t Size>
+  XSOFTMAX_STEP void add(const pack<V, Size>& zeta, const pack<V, Size>& d, double level) {
+    using N = native<A>;
+    using Value = typename V::value_type;
+    // What is slower than the least gap allows is not told apart; that of doubles is beyond all logits.
+    const V least_gap(static_cast<Value>(sizeof(Value) == 4 ? 0x1p-60 : 0x1p-500));
+    const V zero(Value{});
+    speeds<V>& fastest = of(zero);
+    unroll<Size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+      constexpr std::size_t at = decltype(b)::value;
+      const V gap = N::max_keeping_nan(V(static_cast<Value>(level)) - zeta.v[at], least_gap);
+      const V speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at], gap));
+      fastest.right = N::max_dropping_nan(speed, fastest.right);
+      fastest.left = N::max_dropping_nan(negated(speed), fastest.left);
+    });
+  }
+
+  /// The distances.
+  XSOFTMAX_STEP void write(double* right_and_left) const {
+    right_and_left[0] = distance(floats_.right, doubles_.right);
+    right_and_left[1] = distance(floats_.left, doubles_.left);
+  }
+
+private:
+  template <class V>
+  struct speeds {
+    V right = V(typename V::value_type{});
+    V left = V(typename V::value_type{});
+  };
+
+  using F = batch<A, float>;
+  using D = batch<A, double>;
+
+  XSOFTMAX_STEP speeds<F>& of(F) { return floats_; }
+
+  XSOFTMAX_STEP speeds<D>& of(D) { return doubles_; }
+
+  static XSOFTMAX_STEP double distance(F floats, D doubles) {
+    const auto f = static_cast<double>(native<A>::largest_lane(floats));
+    const double d = native<A>::largest_lane(doubles);
+    return 1.0 / (f > d ? f : d);
+  }
+
+  speeds<F> floats_;
+  speeds<D> doubles_;
+};
+
 template <class A, class T>
 class partition_row {
 public:
-  explicit partition_row(const partition_function_task<T>& task)
+  XSOFTMAX_STEP explicit partition_row(const partition_function_task<T>& task)
       : task_(task), divided_(task.temperature), z_(row_of<T>(task.z, 0)), a_(row_of<T>(task.a, 0)) {}
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN void range() const {
@@ -68,8 +113,9 @@ public:
     constexpr std::size_t width = lanes<A, float>;
     pack<F, ballots / width> leader = make_pack<ballots / width>([](auto) XSOFTMAX_STEP_LAMBDA { return F(0.0f); });
     pack<F, ballots / width> lead = leader;
+    const scaled_exp<float> exp;
     each_rough_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
-      const auto weight = map([](F v) XSOFTMAX_STEP_LAMBDA { return math::exp<A, float>(v); }, in_floats(zeta));
+      const auto weight = exp.template of<false>(in_floats(zeta));
       const auto slope = in_floats(d);
       unroll<std::remove_cvref_t<decltype(weight)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
@@ -104,44 +150,41 @@ public:
   }
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN void tail() const {
-    const D u(task_.u);
-    sums<3, double>(
-        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
-          const auto e = map(
-              [&](D c, D by) XSOFTMAX_STEP_LAMBDA { return math::exp<A, double>(N::multiply_add(by, u, c)); }, zeta, d);
-          add_tail(lanes, d, e);
-        },
-        task_.result);
+    if constexpr (sizeof(T) == 4) {
+      if (is_ordinary() && task_.single && task_.u <= scaled_exp<double>::reach &&
+          task_.u >= -scaled_exp<double>::reach) [[likely]] {
+        tail_as<range_kind::ordinary, origin_kind::left_out>();
+        return;
+      }
+    }
+    tail_as<range_kind::any, origin_kind::weighed>();
   }
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN void rough() const {
-    sums<3, float>(
-        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+    tail_sums<4, float, range_kind::any, origin_kind::left_out>(
+        [&](auto&& add, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
           using V = std::remove_cvref_t<decltype(d.v[0])>;
           const V u(static_cast<typename V::value_type>(task_.u));
           const auto x = map([&](V c, V by) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(by, u, c); }, zeta, d);
-          add_tail(lanes, in_floats(d),
-                   map([](F v) XSOFTMAX_STEP_LAMBDA { return math::exp<A, float>(v); }, in_floats(x)));
-        },
-        task_.result);
+          add(in_floats(d), in_floats(x));
+        });
+  }
+
+  /// rough at u = 0, with the weight of the origin, and crossings, in one pass.
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void start() const {
+    fastest_classes<A> fastest;
+    tail_sums<3, float, range_kind::any, origin_kind::capped>([&](auto&& add, const auto& zeta, const auto& d)
+                                                                  XSOFTMAX_STEP_LAMBDA {
+                                                                    fastest.add(zeta, d, 0.0);
+                                                                    add(in_floats(d), in_floats(zeta));
+                                                                  });
+    fastest.write(task_.result + 4);
   }
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN void crossings() const {
-    // The speeds d / gap by which the weights of the others grow towards `level`: no division by 0.
-    const D zero(0.0);
-    D right = zero;
-    D left = zero;
-    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
-      unroll<std::remove_cvref_t<decltype(d)>::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
-        constexpr std::size_t at = decltype(b)::value;
-        const D gap = N::max_keeping_nan(D(task_.level) - zeta.v[at], D(0x1p-500));
-        const D speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at], gap));
-        right = N::max_dropping_nan(speed, right);
-        left = N::max_dropping_nan(negated(speed), left);
-      });
-    });
-    task_.result[0] = 1.0 / N::largest_lane(right);
-    task_.result[1] = 1.0 / N::largest_lane(left);
+    fastest_classes<A> fastest;
+    each_chunk([&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA { fastest.add(zeta, d, task_.level); });
+    fastest.write(task_.result);
   }
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN void value(partition_point& point) const {
@@ -182,6 +225,21 @@ private:
   using D = batch<A, double>;
   using F = batch<A, float>;
 
+  /// ordinary: floats, in units that no product of theirs leaves the range of floats in
+  enum class range_kind : unsigned char { any, ordinary };
+
+  /// What is added up of the classes with d = 0: nothing, their terms, or so much of each that one of them leaves none
+  /// that counts unseen.
+  enum class origin_kind : unsigned char { left_out, weighed, capped };
+
+  template <range_kind Kind, origin_kind Origin>
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void tail_as() const {
+    const D u(task_.u);
+    tail_sums<3, double, Kind, Origin>([&](auto&& add, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+      add(d, map([&](D c, D by) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(by, u, c); }, zeta, d));
+    });
+  }
+
   /// The slope of a class with this logit, the largest.
   XSOFTMAX_STEP double slope_of(T largest) const {
     using V = batch<A, T>;
@@ -214,14 +272,74 @@ private:
     return x;
   }
 
-  /// The terms e of classes at distance 0, of the others, and those times their distance.
-  template <class V, std::size_t Size, class Lanes>
-  static XSOFTMAX_STEP void add_tail(Lanes& lanes, const pack<V, Size>& d, const pack<V, Size>& e) {
-    const V zero(static_cast<typename V::value_type>(0));
-    const auto others = map([=](V by, V v) XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(by, zero, v); }, d, e);
-    lanes[0].add(map([](V all, V rest) XSOFTMAX_STEP_LAMBDA { return all - rest; }, e, others)); // one of them is 0
-    lanes[1].add(others);
-    lanes[2].add(map([](V by, V v) XSOFTMAX_STEP_LAMBDA { return uncontracted(by * v); }, d, others));
+  /// exp(x) times `one`. What is below the normal numbers counts as the least of them, which is below 2^-155.
+  template <class Value>
+  class scaled_exp {
+  public:
+    using V = batch<A, Value>;
+
+    /// x from here on count as this one; for less they may be taken to be less.
+    static constexpr double reach = sizeof(Value) == 4 ? 50.0 : 500.0;
+
+    /// Step by step for all: the chain of one is long.
+    template <bool WithinReach, std::size_t N>
+    XSOFTMAX_STEP pack<V, N> of(const pack<V, N>& x) const {
+      const V lowest(function::lowest_normal(reduction, 0));
+      const V highest(function::highest_logit(reduction, 0));
+      return function_.above_lowest(map(
+          [=](V v) XSOFTMAX_STEP_LAMBDA {
+            return native<A>::max_keeping_nan(WithinReach ? v : native<A>::min_keeping_nan(v, highest), lowest);
+          },
+          x));
+    }
+
+    XSOFTMAX_STEP double one() const {
+      return static_cast<double>(native<A>::largest_lane(function_.clamped(V(Value{}))));
+    }
+
+  private:
+    using function = math::extended_exp<A, Value, false>;
+    static constexpr auto reduction = math::unit_reduction<A, Value>();
+
+    function function_{reduction, 0};
+  };
+
+  /// So many moments of what step(add, zeta, d) adds by add(d, exponents), of type Value: the terms with d != 0, those
+  /// times d, ...; and after them, what Origin says. What is ordinary has exponents below reach.
+  template <std::size_t Moments, class Value, range_kind Kind, origin_kind Origin, class Step>
+  XSOFTMAX_STEP void tail_sums(Step&& step) const {
+    using V = batch<A, Value>;
+    constexpr std::size_t count = Origin == origin_kind::left_out ? Moments : Moments + 1;
+    const scaled_exp<Value> exp;
+    const V cap(static_cast<Value>(origin_cap * exp.one()));
+    sums<count, Value, Kind>(
+        [&](auto& lanes, const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA {
+          step(
+              [&](const auto& distance, const auto& x) XSOFTMAX_STEP_LAMBDA {
+                const auto e = exp.template of<Kind == range_kind::ordinary>(x);
+                const auto others = map(
+                    [](V by, V v) XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(by, V(Value{}), v); }, distance, e);
+                if constexpr (Origin != origin_kind::left_out) {
+                  const auto own = [&](V all, V rest) XSOFTMAX_STEP_LAMBDA {
+                    const V term = all - rest; // one of the two is 0
+                    return Origin == origin_kind::capped ? N::min_keeping_nan(term, cap) : term;
+                  };
+                  lanes[Moments].add(map(own, e, others));
+                }
+                auto moment = others;
+                lanes[0].add(moment);
+                unroll<Moments - 1>([&](auto power) XSOFTMAX_STEP_LAMBDA {
+                  moment = map([](V by, V v) XSOFTMAX_STEP_LAMBDA { return uncontracted(by * v); }, distance, moment);
+                  lanes[decltype(power)::value + 1].add(moment);
+                });
+              },
+              zeta, d);
+        },
+        task_.result);
+    const double one = exp.one();
+    for (std::size_t i = 0; i < count; ++i) {
+      task_.result[i] /= one;
+    }
   }
 
   /// body(z, a, n) on blocks.
@@ -236,8 +354,8 @@ private:
   }
 
   /// step(zeta, d) on the chunks of a block, in double. However far a logit is from the largest, in units of T, its
-  /// zeta is finite; d is 0 where the class is masked.
-  template <class Step>
+  /// zeta is finite, unless all is ordinary and the logit -inf; d is 0 where the class is masked.
+  template <range_kind Kind = range_kind::any, class Step>
   XSOFTMAX_STEP void chunks_of_block(contiguous_row<const T> z, contiguous_row<const T> a, std::size_t n,
                                      Step&& step) const {
     const D largest(task_.largest);
@@ -245,10 +363,18 @@ private:
     const D origin(task_.origin);
     const D masked(-infinity<double>);
     const D lowest(-0x1p1023);
+    const D inverse(1.0 / task_.temperature);
+    const auto scaled = [&](D v) XSOFTMAX_STEP_LAMBDA {
+      if constexpr (Kind == range_kind::ordinary) {
+        return uncontracted(v * inverse);
+      } else {
+        return N::max_keeping_nan(divided_(v), lowest);
+      }
+    };
     each_pair(z, a, n, [&](const auto& logits, const auto& slopes) XSOFTMAX_STEP_LAMBDA {
       const auto x = in_doubles<A>(logits);
       step(
-          map([&](D v) XSOFTMAX_STEP_LAMBDA { return N::max_keeping_nan(divided_(v - largest), lowest); }, x),
+          map([&](D v) XSOFTMAX_STEP_LAMBDA { return scaled(v - largest); }, x),
           map([&](D v, D slope)
                   XSOFTMAX_STEP_LAMBDA { return N::zero_where_equal(v, masked, uncontracted(slope * scale) - origin); },
               x, in_doubles<A>(slopes)));
@@ -282,12 +408,13 @@ private:
     });
   }
 
-  /// Are floats enough for what is only wanted roughly? Where terms count, zeta and d u nearly cancel.
-  XSOFTMAX_STEP bool floats_serve() const {
+  XSOFTMAX_STEP bool is_ordinary() const {
     const auto ordinary = [](double v) XSOFTMAX_STEP_LAMBDA { return v >= 0x1p-60 && v <= 0x1p60; };
-    return sizeof(T) == 4 && ordinary(task_.temperature) && ordinary(task_.scale) && task_.u <= 128.0 &&
-           task_.u >= -128.0;
+    return sizeof(T) == 4 && ordinary(task_.temperature) && ordinary(task_.scale);
   }
+
+  /// Are floats enough for what is only wanted roughly? Where terms count, zeta and d u nearly cancel.
+  XSOFTMAX_STEP bool floats_serve() const { return is_ordinary() && task_.u <= 128.0 && task_.u >= -128.0; }
 
   template <class Step>
   XSOFTMAX_STEP void each_chunk(Step&& step) const {
@@ -336,23 +463,33 @@ private:
   }
 
   /// The sums of what step(lanes, zeta, d) adds to Size lanes of type Value: of floats roughly.
-  template <std::size_t Size, class Value, class Step>
+  template <std::size_t Size, class Value, range_kind Kind = range_kind::any, class Step>
   XSOFTMAX_STEP void sums(Step&& step, double* result) const {
-    signed_sum total[Size];
-    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_STEP_LAMBDA {
+    const auto of_block = [&](const auto& z, const auto& a, std::size_t n, double* total) XSOFTMAX_STEP_LAMBDA {
       fixed_lanes<A, Value> lanes[Size];
       const auto enter = [&](const auto& zeta, const auto& d) XSOFTMAX_STEP_LAMBDA { step(lanes, zeta, d); };
       if constexpr (sizeof(Value) == 4) {
         rough_chunks_of_block(z, a, n, enter);
       } else {
-        chunks_of_block(z, a, n, enter);
+        chunks_of_block<Kind>(z, a, n, enter);
       }
       for (std::size_t i = 0; i < Size; ++i) {
-        total[i].add({lanes[i].total(), 0.0});
+        total[i] = lanes[i].total();
+      }
+    };
+    signed_sum total[Size];
+    each_block([&](const auto& z, const auto& a, std::size_t n) XSOFTMAX_STEP_LAMBDA {
+      of_block(z, a, n, result);
+      if (task_.cols > block_size<T>) {
+        for (std::size_t i = 0; i < Size; ++i) {
+          total[i].add({result[i], 0.0});
+        }
       }
     });
-    for (std::size_t i = 0; i < Size; ++i) {
-      result[i] = total[i].value().high;
+    if (task_.cols > block_size<T>) {
+      for (std::size_t i = 0; i < Size; ++i) {
+        result[i] = total[i].value().high;
+      }
     }
   }
 
@@ -378,6 +515,9 @@ struct partition_function {
       break;
     case partition_step::rough:
       row.rough();
+      break;
+    case partition_step::start:
+      row.start();
       break;
     case partition_step::crossings:
       row.crossings();

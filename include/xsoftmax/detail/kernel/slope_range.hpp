@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The least and the greatest slope of a row, in one pass that the memory bounds: two comparisons a batch, and a
-// subtraction and an addition on the other ports that tell whether all is a number, since x - x is 0 or NaN.
+// multiply-add on the other ports that tells whether all is a number, since 0 x is 0 or NaN.
 #pragma once
 
 #include <xsoftmax/detail/kernel/access.hpp>
@@ -25,8 +25,12 @@ struct slope_range {
   }
 };
 
-/// Of n slopes, and with HasLogits of those whose logit is not -inf.
-template <class A, class T, bool HasLogits, class Logits, class Slopes>
+/// Bytes ahead of a row that lies in memory: its chunks take so little time that what the processor fetches by itself
+/// is not enough, least of all from one row to the next.
+inline constexpr std::size_t slopes_ahead = std::size_t{10} << 10;
+
+/// Of n slopes, and with HasLogits of those whose logit is not -inf; what lies so many bytes ahead is fetched.
+template <class A, class T, bool HasLogits, std::size_t Ahead, class Logits, class Slopes>
 XSOFTMAX_STEP slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
   using N = native<A>;
   using V = batch<A, T>;
@@ -34,11 +38,18 @@ XSOFTMAX_STEP slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
   const auto all = [](T value) XSOFTMAX_STEP_LAMBDA {
     return make_pack<chains>([=](auto) XSOFTMAX_STEP_LAMBDA { return V(value); });
   };
+  const V zero(T{});
   auto least = all(infinity<T>);
   auto greatest = all(-infinity<T>);
   auto largest = all(-infinity<T>);
   auto doubt = all(T{});
   for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+    if constexpr (Ahead != 0) {
+      fetch_chunk<decltype(extent)::padded>(a, i, Ahead);
+      if constexpr (HasLogits) {
+        fetch_chunk<decltype(extent)::padded>(z, i, Ahead);
+      }
+    }
     const auto slopes = load_chunk<A, T>(a, i, extent, a.get(i));
     const auto logits = [&]() XSOFTMAX_STEP_LAMBDA {
       if constexpr (HasLogits) {
@@ -60,11 +71,11 @@ XSOFTMAX_STEP slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
         counted = N::zero_where_equal(x, masked, counted);
         const V logit = N::zero_where_equal(x, masked, x);
         largest.v[at] = N::max_dropping_nan(x, largest.v[at]);
-        doubt.v[at] = doubt.v[at] + (logit - logit);
+        doubt.v[at] = N::multiply_add(logit, zero, doubt.v[at]);
       }
       least.v[at] = N::min_keeping_nan(least.v[at], low); // a NaN among the slopes is in `doubt`
       greatest.v[at] = N::max_dropping_nan(high, greatest.v[at]);
-      doubt.v[at] = doubt.v[at] + (counted - counted);
+      doubt.v[at] = N::multiply_add(counted, zero, doubt.v[at]);
     });
   });
   unroll<chains - 1>([&](auto c) XSOFTMAX_STEP_LAMBDA {
@@ -79,7 +90,7 @@ XSOFTMAX_STEP slope_range<T> range_of(Logits z, Slopes a, std::size_t n) {
 }
 
 /// Of a row of either access.
-template <class A, class T, bool HasLogits, class Row>
+template <class A, class T, bool HasLogits, std::size_t Ahead = 0, class Row>
 XSOFTMAX_STEP slope_range<T> range_of_row(Row z, Row a, std::size_t n) {
   slope_range<T> range;
   for_each_piece<T>(a, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
@@ -87,9 +98,9 @@ XSOFTMAX_STEP slope_range<T> range_of_row(Row z, Row a, std::size_t n) {
     typename Row::buffer a_room;
     const auto slopes = a.template block<A>(first, last, a_room);
     if constexpr (HasLogits) {
-      range.join(range_of<A, T, true>(z.template block<A>(first, last, z_room), slopes, last - first));
+      range.join(range_of<A, T, true, Ahead>(z.template block<A>(first, last, z_room), slopes, last - first));
     } else {
-      range.join(range_of<A, T, false>(slopes, slopes, last - first));
+      range.join(range_of<A, T, false, Ahead>(slopes, slopes, last - first));
     }
   });
   return range;

@@ -10,11 +10,10 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T>
 struct slope_spread {
   XSOFTMAX_FLATTEN static void run(const slope_spread_task<T>& task) noexcept {
-    const bool plain = has_plain_rows<T>(task.a, task.cols) && has_plain_rows<T>(task.z, task.cols);
     if (task.z.data == nullptr) {
-      plain ? rows<false>(task, plain_rows{}) : rows<false>(task, any_rows{});
+      rows_of<false>(task);
     } else {
-      plain ? rows<true>(task, plain_rows{}) : rows<true>(task, any_rows{});
+      rows_of<true>(task);
     }
   }
 
@@ -27,12 +26,23 @@ private:
     XSOFTMAX_STEP auto operator()(const source& m, std::size_t r) const { return row_of<T>(m, r); }
   };
 
-  template <bool HasLogits, class Access>
+  template <bool HasLogits>
+  static XSOFTMAX_STEP void rows_of(const slope_spread_task<T>& task) {
+    if (!has_plain_rows<T>(task.a, task.cols) || (HasLogits && !has_plain_rows<T>(task.z, task.cols))) {
+      rows<HasLogits, 0>(task, any_rows{});
+    } else if (task.cols != 0 && task.rows > cached_bytes / sizeof(T) / task.cols) {
+      rows<HasLogits, slopes_ahead>(task, plain_rows{});
+    } else {
+      rows<HasLogits, 0>(task, plain_rows{});
+    }
+  }
+
+  template <bool HasLogits, std::size_t Ahead, class Access>
   static __attribute__((noinline)) XSOFTMAX_FLATTEN void rows(const slope_spread_task<T>& task,
                                                               Access access) noexcept {
     for (std::size_t r = 0; r < task.rows; ++r) {
       const slope_range<T> range =
-          range_of_row<A, T, HasLogits>(access(HasLogits ? task.z : task.a, r), access(task.a, r), task.cols);
+          range_of_row<A, T, HasLogits, Ahead>(access(HasLogits ? task.z : task.a, r), access(task.a, r), task.cols);
       task.out[static_cast<std::ptrdiff_t>(r) * task.out_stride] = radius(range, task.temperature);
     }
   }

@@ -4,6 +4,7 @@
 
 #include <xsoftmax/detail/attention_task.hpp>
 #include <xsoftmax/detail/kernel/access.hpp>
+#include <xsoftmax/detail/kernel/row.hpp>
 #include <xsoftmax/math/tanh.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {

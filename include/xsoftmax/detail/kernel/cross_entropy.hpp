@@ -48,9 +48,10 @@ struct loss_of_row {
   T gradient;
 };
 
-/// log_probability() is only called where p says nothing; others() where p is above 1/2.
-template <class A, class T, class Others, class Log>
-XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, Others&& others, Log&& log_probability) {
+/// minus_log() is -log p, and only called where p says enough; log_probability() where it says nothing; others() where
+/// p is above 1/2.
+template <class A, class T, class MinusLog, class Others, class Log>
+XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, MinusLog&& minus_log, Others&& others, Log&& log_probability) {
   using D = batch<A, double>;
   const auto value = static_cast<double>(p);
   if (value > 0.5) {
@@ -61,7 +62,7 @@ XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, Others&& others, Log&& log
   }
   const T gradient = p - T{1};
   if (value >= 0x1p-100) {
-    return {-math::log<A>(D(value)).get(0), gradient};
+    return {minus_log(), gradient};
   }
   if (value != value) {
     return {value, gradient};
@@ -104,11 +105,15 @@ public:
 
 private:
   using V = batch<A, T>;
+  using D = batch<A, double>;
 
   /// A class may be the one that is ignored.
   XSOFTMAX_STEP bool is_class(std::uint64_t y) const { return y < task_.cols && y != task_.ignored; }
 
   XSOFTMAX_STEP bool wants_gradient() const { return task_.dz.data != nullptr; }
+
+  /// Rows whose logarithms are taken together, and whose losses are added up.
+  static constexpr std::size_t loss_group = 64;
 
   /// Softmax of rows from z to dz, which then holds all there is to know.
   __attribute__((noinline)) XSOFTMAX_FLATTEN void stored_rows(std::size_t first, std::size_t rows) {
@@ -116,15 +121,37 @@ private:
         softmax_of_row<T>(rows_from<T>(task_.z, first), rows_from<T>(task_.dz, first), task_.cols, 1.0);
     forward.rows = rows;
     softmax<A, T>::run(forward);
-    for (std::size_t r = first; r < first + rows; ++r) {
+    for (std::size_t r = first; r < first + rows; r += loss_group) {
+      stored_group(r, first + rows - r < loss_group ? first + rows - r : loss_group);
+    }
+  }
+
+  /// The losses of rows whose probabilities are in dz, and what is left to do for the gradient.
+  XSOFTMAX_STEP void stored_group(std::size_t first, std::size_t rows) {
+    alignas(64) double log_of[loss_group];
+    bool all_counted = true;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::uint64_t y = task_.targets.get(first + i);
+      log_of[i] = is_class(y) ? static_cast<double>(stored_row(first + i)[y]) : 1.0;
+    }
+    for_each_chunk<lanes<A, double>, lanes<A, double>>(0, rows, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+      const contiguous_row<double> all{log_of};
+      store_chunk<A, false, double>(
+          all, i, extent,
+          map([](D p) XSOFTMAX_STEP_LAMBDA { return math::log<A>(p); }, load_chunk<A, double>(all, i, extent, 1.0)));
+    });
+    double loss_of[loss_group];
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t r = first + i;
       const std::uint64_t y = task_.targets.get(r);
-      T* const p = static_cast<T*>(rows_from<T>(task_.dz, r).data);
+      T* const p = stored_row(r);
       if (!is_class(y)) {
-        without_target(r, y);
+        loss_of[i] = static_cast<double>(without_target(r, y));
+        all_counted = false;
         continue;
       }
       const auto found = loss_of_probability<A, T>(
-          p[y],
+          p[y], [&]() XSOFTMAX_STEP_LAMBDA { return -log_of[i]; },
           [&]() XSOFTMAX_STEP_LAMBDA {
             sum_of_others<A, T> others;
             for_each_block([&](std::size_t from, std::size_t to)
@@ -133,11 +160,32 @@ private:
           },
           [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<softmax_loss<A, T>>(r, y); });
       p[y] = found.gradient;
-      const T scale = finish(r, y, found.loss);
-      if (scale != T{1}) {
-        transform<A, T>([=](V v) XSOFTMAX_STEP_LAMBDA { return v * V(scale); }, contiguous_row<const T>{p},
-                        contiguous_row<T>{p}, task_.cols);
+      loss_of[i] = found.loss * weight_of(y);
+    }
+    set_losses(first, rows, loss_of);
+    // The factor, of as many elements at a time as have the same.
+    if (all_counted && task_.weights.data == nullptr && has_adjacent_rows()) {
+      multiply(stored_row(first), rows * task_.cols, static_cast<T>(task_.scale));
+      return;
+    }
+    for (std::size_t r = first; r < first + rows; ++r) {
+      const std::uint64_t y = task_.targets.get(r);
+      if (is_class(y)) {
+        multiply(stored_row(r), task_.cols, static_cast<T>(weight_of(y) * task_.scale));
       }
+    }
+  }
+
+  XSOFTMAX_STEP T* stored_row(std::size_t r) const { return static_cast<T*>(rows_from<T>(task_.dz, r).data); }
+
+  XSOFTMAX_STEP bool has_adjacent_rows() const {
+    return task_.dz.row_stride == static_cast<std::ptrdiff_t>(task_.cols);
+  }
+
+  static XSOFTMAX_STEP void multiply(T* x, std::size_t n, T factor) {
+    if (factor != T{1}) {
+      transform<A, T>([=](V v) XSOFTMAX_STEP_LAMBDA { return v * V(factor); }, contiguous_row<const T>{x},
+                      contiguous_row<T>{x}, n);
     }
   }
 
@@ -158,7 +206,7 @@ private:
   __attribute__((noinline)) XSOFTMAX_FLATTEN void row(std::size_t r) {
     const std::uint64_t y = task_.targets.get(r);
     if (!is_class(y)) {
-      without_target(r, y);
+      set_loss(r, static_cast<double>(without_target(r, y)));
       return;
     }
     const Loss link(rows_from<T>(task_.z, r), task_.cols);
@@ -169,7 +217,7 @@ private:
     T p_y;
     link.probabilities(&z_y, &p_y, 1);
     const auto found = loss_of_probability<A, T>(
-        p_y,
+        p_y, [&]() XSOFTMAX_STEP_LAMBDA { return -math::log<A>(D(static_cast<double>(p_y))).get(0); },
         [&]() XSOFTMAX_STEP_LAMBDA {
           sum_of_others<A, T> others;
           for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
@@ -179,9 +227,9 @@ private:
           return others.value();
         },
         [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<Loss>(r, y); });
-    const T scale = finish(r, y, found.loss);
+    set_loss(r, found.loss * weight_of(y));
     if (wants_gradient()) {
-      write_gradient(link, r, scale,
+      write_gradient(link, r, static_cast<T>(weight_of(y) * task_.scale),
                      [&](contiguous_row<const T>, T* p, std::size_t from, std::size_t n) XSOFTMAX_STEP_LAMBDA {
                        if (y - from < n) {
                          p[y - from] = found.gradient;
@@ -195,7 +243,7 @@ private:
   __attribute__((noinline)) XSOFTMAX_FLATTEN void distribution_row(std::size_t r) {
     const std::uint64_t y = task_.has_distributions ? 0 : task_.targets.get(r);
     if (!task_.has_distributions && !is_class(y)) {
-      without_target(r, y);
+      set_loss(r, static_cast<double>(without_target(r, y)));
       return;
     }
     const source row = rows_from<T>(task_.z, r);
@@ -263,10 +311,9 @@ private:
     });
   }
 
-  /// Of a row that is ignored, or whose target is none of its classes.
-  __attribute__((noinline)) XSOFTMAX_FLATTEN void without_target(std::size_t r, std::uint64_t y) {
+  /// The gradient of a row that is ignored, or whose target is none of its classes; returns the loss.
+  __attribute__((noinline)) XSOFTMAX_FLATTEN T without_target(std::size_t r, std::uint64_t y) {
     const T value = y == task_.ignored ? T{} : not_a_number<T>;
-    set_loss(r, static_cast<double>(value));
     if (wants_gradient()) {
       const any_row<T, void> dz = row_of<T>(task_.dz, r);
       block_buffer<T> room;
@@ -275,26 +322,42 @@ private:
         dz.template commit<A>(from, to, room);
       });
     }
+    return value;
   }
 
-  /// The weighted loss; returns by what the gradient is multiplied.
-  XSOFTMAX_STEP T finish(std::size_t r, std::uint64_t y, double loss) {
-    const double weight = task_.weights.get(static_cast<std::size_t>(y));
-    set_loss(r, loss * weight);
-    return static_cast<T>(weight * task_.scale);
-  }
+  XSOFTMAX_STEP double weight_of(std::uint64_t y) const { return task_.weights.get(static_cast<std::size_t>(y)); }
 
-  XSOFTMAX_STEP void set_loss(std::size_t r, double loss) {
-    const T rounded = static_cast<T>(loss);
+  XSOFTMAX_STEP void set_loss(std::size_t r, double loss) { set_losses(r, 1, &loss); }
+
+  /// Of rows from r on, a group at most.
+  XSOFTMAX_STEP void set_losses(std::size_t r, std::size_t rows, const double* loss) {
     if (task_.losses.data != nullptr) {
       const any_row<T, void> losses = row_of<T>(task_.losses, 0);
       block_buffer<T> room;
-      *losses.target(r, room).at(0) = rounded;
-      losses.template commit<A>(r, r + 1, room);
+      T* const target = losses.target(r, room).at(0);
+      for (std::size_t i = 0; i < rows; ++i) {
+        target[i] = static_cast<T>(loss[i]);
+      }
+      losses.template commit<A>(r, r + rows, room);
     }
-    if (task_.total != nullptr) {
-      total_.add({static_cast<double>(rounded), 0.0});
+    if (task_.total == nullptr) {
+      return;
     }
+    double sum = 0.0;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const auto rounded = static_cast<double>(static_cast<T>(loss[i]));
+      if (adds_exactly(rounded)) {
+        sum += rounded;
+      } else {
+        total_.add({rounded, 0.0});
+      }
+    }
+    total_.add({sum, 0.0});
+  }
+
+  /// Is the sum of a group of such losses exact in double? Floats that are multiples of 2^-40 below 2^7 are.
+  static XSOFTMAX_STEP bool adds_exactly(double rounded) {
+    return sizeof(T) == sizeof(float) && rounded >= 0x1p-17 && rounded < 0x1p7;
   }
 
   const cross_entropy_task<T>& task_;

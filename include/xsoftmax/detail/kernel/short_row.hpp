@@ -8,7 +8,7 @@
 //   S = NaN                               if one was
 //
 // The rest of the chain is the sum over the lanes, a division and a product, during which nothing else of the row is
-// left to do; what the processor finds to do is the next row.
+// left to do. Of a longer row the terms wait in memory, so that it can be scaled when the next one has been summed.
 #pragma once
 
 #include <bit>
@@ -35,8 +35,41 @@ public:
     }
   }
 
+  /// What is known of a row whose terms are stored.
+  struct stored {
+    double_pair sum;
+    bool may_lower; ///< does the last pass bear lowered terms?
+  };
+
+  /// The first half of run, for rows that do not stay in registers: false if the guess failed.
+  template <class In, class Terms>
+  static XSOFTMAX_INLINE bool store_terms(const math::reduction<A, T>& reduction, In z, Terms terms, std::size_t n,
+                                          std::size_t& far, stored& row) {
+    const T example = larger(z.get(0), z.get(n - 1));
+    const std::int64_t reference = guessed_reference<HasTemperature>(reduction, example);
+    const bool may_try = far == 0 && n > nearness<A, T>::first_run / 2;
+    nearness<A, T> near = may_try ? nearness<A, T>(Term::reach(reduction, reference), example) : nearness<A, T>();
+    const block_terms all = sum_terms_near_zero<true, A, T>(Term(reduction, reference), reference, z, terms, n, near);
+    constexpr std::size_t rows_to_pass = 8;
+    far = far != 0 ? far - 1 : near.everywhere() ? 0 : rows_to_pass;
+    row = {all.sum, near.may_lower(reduction, reference, all.sum)};
+    // A NaN whose sign is set has no octave: the sum tells.
+    return all.sum.high - all.sum.high == 0 && all.octave <= reference + math::headroom<T> &&
+           (near.everywhere() || kernel::holds<A, T>(reference, all.octave));
+  }
+
+  /// The second half.
+  template <class In, class Terms, class Out>
+  static XSOFTMAX_INLINE void scale(const stored& row, Terms terms, Out p, std::size_t n) {
+    normaliser<A, T>(row.sum).template with_step<may_be_near<Term, In>>(
+        row.may_lower, [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
+  }
+
+  /// Do the terms of a row of n elements stay in registers?
+  static XSOFTMAX_INLINE bool stays_in_registers(std::size_t n) { return n <= in_registers; }
+
   /// May the row be overwritten by its result? Only where the guess is checked before anything is written.
-  static XSOFTMAX_INLINE bool may_run_in_place(std::size_t n) { return n <= in_registers; }
+  static XSOFTMAX_INLINE bool may_run_in_place(std::size_t n) { return stays_in_registers(n); }
 
 private:
   using V = batch<A, T>;
@@ -60,7 +93,12 @@ private:
         return run_in_registers<in_registers>(term, z, p, n);
       }
     }
-    return run_in_memory(reduction, z, terms, p, n, far);
+    stored row;
+    if (!store_terms(reduction, z, terms, n, far, row)) {
+      return false;
+    }
+    scale<In>(row, terms, p, n);
+    return true;
   }
 
   /// Does the sum of at most n terms say that the guess served?
@@ -68,27 +106,6 @@ private:
     const double floor = power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(n);
     const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
     return sum >= floor && sum < ceiling;
-  }
-
-  template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run_in_memory(const math::reduction<A, T>& reduction, In z, Terms terms, Out p,
-                                            std::size_t n, std::size_t& far) {
-    const T example = larger(z.get(0), z.get(n - 1));
-    const std::int64_t reference = guessed_reference<HasTemperature>(reduction, example);
-    const bool may_try = far == 0 && n > nearness<A, T>::first_run / 2;
-    nearness<A, T> near = may_try ? nearness<A, T>(Term::reach(reduction, reference), example) : nearness<A, T>();
-    const block_terms all = sum_terms_near_zero<true, A, T>(Term(reduction, reference), reference, z, terms, n, near);
-    constexpr std::size_t rows_to_pass = 8;
-    far = far != 0 ? far - 1 : near.everywhere() ? 0 : rows_to_pass;
-    // A NaN whose sign is set has no octave: the sum tells.
-    if (!(all.sum.high - all.sum.high == 0) || all.octave > reference + math::headroom<T> ||
-        (!near.everywhere() && !kernel::holds<A, T>(reference, all.octave))) {
-      return false;
-    }
-    normaliser<A, T>(all.sum).template with_step<may_be_near<Term, In>>(
-        near.may_lower(reduction, reference, all.sum),
-        [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
-    return true;
   }
 
   /// A row of at most Size elements; shorter ones go to the next smaller power of two.

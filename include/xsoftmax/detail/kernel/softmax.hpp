@@ -10,6 +10,7 @@
 #pragma once
 
 #include <type_traits>
+#include <xsoftmax/detail/kernel/deferred_rows.hpp>
 #include <xsoftmax/detail/kernel/half_row.hpp>
 #include <xsoftmax/detail/kernel/near_zero.hpp>
 #include <xsoftmax/detail/kernel/reference.hpp>
@@ -427,6 +428,25 @@ private:
     std::size_t ungrouped = 0; // rows that are seen to one by one before a group is tried again
     // Rows that are taken to hold logits far from 0: where rows are short, the first, as a vain trial costs it much.
     std::size_t far = task.cols <= 2 * nearness<A, T>::first_run ? 1 : 0;
+    if constexpr (std::is_same_v<In, plain_row<const T>>) {
+      if (is_short && !short_row::stays_in_registers(task.cols)) {
+        using stored = typename short_row::stored;
+        deferred_rows<stored>(
+            task.rows,
+            [&](std::size_t r, stored& row) XSOFTMAX_STEP_LAMBDA {
+              return short_row::store_terms(reduction, contiguous_row<const T>(access(task.z, r)),
+                                            contiguous_row<T>(access(task.p, r)), task.cols, far, row);
+            },
+            [&](std::size_t r, const stored& row) XSOFTMAX_STEP_LAMBDA {
+              const contiguous_row<T> p = access(task.p, r);
+              short_row::template scale<contiguous_row<const T>>(row, p, p, task.cols);
+            },
+            [&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
+              long_row<HasTemperature, In, Out>(task, reduction, access(task.z, r), access(task.p, r), false);
+            });
+        return;
+      }
+    }
     for (std::size_t r = 0; r < task.rows; ++r) {
       if constexpr (std::is_same_v<In, plain_row<const T>>) {
         if (is_grouped && ungrouped == 0) {

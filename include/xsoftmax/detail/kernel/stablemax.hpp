@@ -10,6 +10,7 @@
 // to find out beforehand, and a row takes two passes: terms stored and scaled, or computed twice.
 #pragma once
 
+#include <xsoftmax/detail/kernel/deferred_rows.hpp>
 #include <xsoftmax/detail/kernel/stablemax_columns.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -58,12 +59,43 @@ public:
   XSOFTMAX_STEP void run(bool reload, bool stream) const {
     if constexpr (has_terms) {
       if (reload) {
-        reload_row(stream);
+        stored row;
+        if (store_terms(row)) [[likely]] {
+          scale(row, stream);
+        } else {
+          finish_unusual(stream);
+        }
         return;
       }
     }
     finish(state(), stream);
   }
+
+  /// What is known of a row whose terms are stored in p.
+  struct stored {
+    double_pair sum;
+    bool is_near; ///< is no part of a probability subnormal?
+  };
+
+  /// The first half of run with reload: false if the usual unit does not serve.
+  XSOFTMAX_STEP bool store_terms(stored& row) const {
+    I farthest(0);
+    row.sum = sum_row<true>(Units::usual, farthest);
+    row.is_near =
+        native<A>::all_below(native<A>::from_bits(farthest), Units::near) && row.sum.high < Units::highest_near;
+    return Units::serves(row.sum);
+  }
+
+  /// The second half.
+  XSOFTMAX_STEP void scale(const stored& row, bool stream) const {
+    if (row.is_near) [[likely]] {
+      write(unlifted_normaliser<A, T>(row.sum), p_.terms(), stream);
+    } else {
+      write(normaliser<A, T>(row.sum), p_.terms(), stream);
+    }
+  }
+
+  XSOFTMAX_STEP void finish_unusual(bool stream) const { finish(unusual(), stream); }
 
   XSOFTMAX_STEP stablemax_state<T> state() const {
     const double_pair sum = sum_row(Units::usual);
@@ -103,20 +135,6 @@ private:
   static constexpr neighbour_sum Neighbours = neighbour_sum::in_double;
 
   static constexpr bool has_terms = requires(Out p) { p.terms(); };
-
-  /// The way that stores terms in p.
-  XSOFTMAX_STEP void reload_row(bool stream) const {
-    I farthest(0);
-    const double_pair sum = sum_row<true>(Units::usual, farthest);
-    if (!Units::serves(sum)) [[unlikely]] {
-      finish(unusual(), stream);
-    } else if (native<A>::all_below(native<A>::from_bits(farthest), Units::near) && sum.high < Units::highest_near)
-        [[likely]] {
-      write(unlifted_normaliser<A, T>(sum), p_.terms(), stream);
-    } else {
-      write(normaliser<A, T>(sum), p_.terms(), stream);
-    }
-  }
 
   /// The sum, and the terms in p if they are stored.
   template <bool Store>
@@ -233,6 +251,20 @@ private:
     bool is_grouped = std::is_same_v<decltype(access(task.z, 0)), plain_row<const T>> &&
                       task.cols <= groups::capacity && task.store != store_kind::streaming &&
                       task.step == stablemax_step::all;
+    if constexpr (std::is_same_v<decltype(access(task.z, 0)), plain_row<const T>>) {
+      if (!is_grouped && task.cols <= block_size<T> && reloads(task) && task.store != store_kind::streaming &&
+          task.step == stablemax_step::all) {
+        using passes = stablemax_row<A, T, plain_row<const T>, plain_row<T>>;
+        using stored = typename passes::stored;
+        const auto of_row = [&](std::size_t r)
+                                XSOFTMAX_STEP_LAMBDA { return passes(task, access(task.z, r), access(task.p, r)); };
+        deferred_rows<stored>(
+            task.rows, [&](std::size_t r, stored& row) XSOFTMAX_STEP_LAMBDA { return of_row(r).store_terms(row); },
+            [&](std::size_t r, const stored& row) XSOFTMAX_STEP_LAMBDA { of_row(r).scale(row, false); },
+            [&](std::size_t r) XSOFTMAX_STEP_LAMBDA { of_row(r).finish_unusual(false); });
+        return;
+      }
+    }
     for (std::size_t r = 0; r < task.rows; ++r) {
       if (is_grouped) {
         r = groups::run(task, stablemax_group_terms<A, T>(), r);
@@ -244,11 +276,15 @@ private:
     }
   }
 
+  /// Where the row is overwritten, z would be gone if the terms in its place turned out not to serve.
+  static XSOFTMAX_STEP bool reloads(const stablemax_task<T>& task) {
+    return task.cols * sizeof(T) <= stablemax_reload_bytes / 2 && task.z.data != task.p.data;
+  }
+
   template <class In, class Out>
   static XSOFTMAX_STEP void row(const stablemax_task<T>& task, In z, Out p) noexcept {
     const stablemax_row<A, T, In, Out> passes(task, z, p);
-    // Where the row is overwritten, z would be gone if the terms in its place turned out not to serve.
-    const bool reload = task.cols * sizeof(T) <= stablemax_reload_bytes / 2 && task.z.data != task.p.data;
+    const bool reload = reloads(task);
     const bool stream = task.store == store_kind::streaming ||
                         (task.store == store_kind::automatic && !reload && task.cols * sizeof(T) >= stream_bytes);
     if (task.step == stablemax_step::all) [[likely]] {

@@ -779,7 +779,7 @@ TEMPLATE_LIST_TEST_CASE("attention_backward: halves are computed in float and ro
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
-#if defined(XSOFTMAX_DISPATCH) && defined(__x86_64__)
+#if defined(XSOFTMAX_DISPATCH_AVX2) && defined(XSOFTMAX_DISPATCH_AVX512)
 TEMPLATE_LIST_TEST_CASE("attention_backward: avx2 and avx512 give the same bits",
                         "[attention][backward][invariance][unit]", scalars) {
   using T = TestType;

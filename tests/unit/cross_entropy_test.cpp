@@ -291,6 +291,83 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: rows of a batch in every layout, storage
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("cross_entropy: many short rows are as each of them alone", "[cross_entropy][invariance][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  generator random(17);
+  const auto same = [](T a, T b) { return bits(a) == bits(b) || (std::isnan(a) && std::isnan(b)); };
+  for (const std::size_t cols : {1u, 2u, 10u, 16u, 70u, 300u}) {
+    std::vector<float> weights;
+    for (std::size_t c = 0; c < cols; ++c) {
+      weights.push_back(static_cast<float>(0.25 + random.uniform(0, 2)));
+    }
+    for (const std::size_t rows : {63u, 64u, 65u, 129u, 520u}) {
+      for (const bool is_special : {false, true}) {
+        std::vector<T> z;
+        std::vector<std::int64_t> targets;
+        std::size_t counted = 0;
+        for (std::size_t r = 0; r < rows; ++r) {
+          const std::vector<T> row = make_row<T>(row_kinds[r % 4], cols, r);
+          z.insert(z.end(), row.begin(), row.end());
+          targets.push_back(static_cast<std::int64_t>(r * 7 % cols));
+          T& own = z[r * cols + static_cast<std::size_t>(targets[r])];
+          if (is_special && r % 5 == 0) { // above 1/2, to nothing else; below all numbers; not a number
+            own += static_cast<T>(r % 2 == 0 ? 30 : r % 3 == 0 ? -2000 : 3);
+          }
+          if (is_special && r % 17 == 3) {
+            own = not_a_number<T>;
+          }
+          if (is_special && r % 11 == 5) {
+            targets[r] = r % 2 == 0 ? -1 : static_cast<std::int64_t>(cols);
+          }
+          counted += targets[r] != -1 ? 1 : 0;
+        }
+        const std::size_t stride = is_special ? cols + 3 : cols;
+        for (const bool is_weighted : {false, true}) {
+          xs::cross_entropy_options options = with(loss_link::softmax, xs::loss_reduction::sum);
+          if (is_weighted) {
+            options.weights = weights;
+          }
+          std::vector<T> gradient(rows * stride, T(-7));
+          std::vector<T> losses(rows);
+          const xs::matrix_view<const T> in(z.data(), rows, cols);
+          const xs::matrix_view<T> out(gradient.data(), rows, cols, static_cast<std::ptrdiff_t>(stride));
+          xs::cross_entropy<Arch>(in, targets, losses, out, options);
+          std::vector<T> of_mean(rows * cols);
+          options.reduction = xs::loss_reduction::mean;
+          xs::cross_entropy<Arch>(in, targets, xs::matrix_view<T>(of_mean.data(), rows, cols), options);
+          const auto share = static_cast<T>(1.0 / static_cast<double>(counted));
+          options.reduction = xs::loss_reduction::sum;
+          for (std::size_t r = 0; r < rows; ++r) {
+            const std::vector<T> row(z.begin() + static_cast<std::ptrdiff_t>(r * cols),
+                                     z.begin() + static_cast<std::ptrdiff_t>((r + 1) * cols));
+            std::vector<T> alone(cols);
+            const T loss = xs::cross_entropy<Arch>(row, targets[r], alone, options);
+            bool equal = same(loss, losses[r]);
+            for (std::size_t c = 0; c < cols; ++c) {
+              equal = equal && same(gradient[r * stride + c], alone[c]);
+              equal = equal && (is_weighted || same(of_mean[r * cols + c], alone[c] * share));
+            }
+            for (std::size_t c = cols; c < stride; ++c) {
+              equal = equal && gradient[r * stride + c] == T(-7);
+            }
+            found.expect(equal, [&] {
+              return std::string(Arch::name) + ", row " + std::to_string(r) + " of " + std::to_string(rows) + " x " +
+                     std::to_string(cols) + (is_weighted ? ", weighted" : "") + (is_special ? ", special" : "");
+            });
+          }
+        }
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("cross_entropy: mean, sum, weights, and targets that are none", "[cross_entropy][unit]",
                         subjects) {
   using Arch = typename TestType::arch;

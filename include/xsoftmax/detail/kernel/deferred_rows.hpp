@@ -10,10 +10,10 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 /// For each row: store_terms(r, stored) and later scale(r, stored), or, where the first returns false, otherwise(r).
 template <class Stored, class StoreTerms, class Scale, class Otherwise>
 XSOFTMAX_STEP void deferred_rows(std::size_t rows, StoreTerms&& store_terms, Scale&& scale, Otherwise&& otherwise) {
-  Stored waiting;
+  Stored waiting{};
   bool is_waiting = false;
   for (std::size_t r = 0; r < rows; ++r) {
-    Stored now;
+    Stored now{};
     const bool is_stored = store_terms(r, now);
     if (is_waiting) {
       scale(r - 1, waiting);

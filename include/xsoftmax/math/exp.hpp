@@ -461,16 +461,13 @@ public:
   /// probability_estimate.
   template <std::size_t N>
   XSOFTMAX_INLINE pack<V, N> above_lowest(const pack<V, N>& x) const {
-    const auto r = reduce_(x);
-    const auto significand =
-        map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return native<A>::from_bits(power_(v.k)); }, r);
-    const auto t2 = map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return v.t * v.t; }, r);
-    const auto remainder =
-        map([&](const reduced<A, T>& v, V square) XSOFTMAX_LAMBDA { return exp_remainder<A>(v.t, square); }, r, t2);
-    const auto q = map([&](V u, V square, const reduced<A, T>& v)
-                           XSOFTMAX_LAMBDA { return native<A>::multiply_add(u, square, v.t); },
-                       remainder, t2, r);
-    return map([&](V s, V v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(s, v, s); }, significand, q);
+    return step_by_step<false>(x);
+  }
+
+  /// The same for x that are not below lowest_logit, where terms are 0.
+  template <std::size_t N>
+  XSOFTMAX_INLINE pack<V, N> from_lowest(const pack<V, N>& x) const {
+    return step_by_step<true>(x);
   }
 
   /// The same for a row that may hold anything: what is more than `headroom` octaves above the reference counts as
@@ -518,6 +515,24 @@ public:
   }
 
 private:
+  template <bool MayBeZero, std::size_t N>
+  XSOFTMAX_INLINE pack<V, N> step_by_step(const pack<V, N>& x) const {
+    const auto r = reduce_(x);
+    const auto significand = map(
+        [&](const reduced<A, T>& v) XSOFTMAX_LAMBDA {
+          const I power = power_(v.k);
+          return native<A>::from_bits(MayBeZero ? power_or_zero(power) : power);
+        },
+        r);
+    const auto t2 = map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return v.t * v.t; }, r);
+    const auto remainder =
+        map([&](const reduced<A, T>& v, V square) XSOFTMAX_LAMBDA { return exp_remainder<A>(v.t, square); }, r, t2);
+    const auto q = map([&](V u, V square, const reduced<A, T>& v)
+                           XSOFTMAX_LAMBDA { return native<A>::multiply_add(u, square, v.t); },
+                       remainder, t2, r);
+    return map([&](V s, V v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(s, v, s); }, significand, q);
+  }
+
   reducer<A, T, HasTemperature> reduce_;
   Power power_;
   V lowest_;

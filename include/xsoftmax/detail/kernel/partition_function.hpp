@@ -48,14 +48,14 @@ public:
   XSOFTMAX_STEP void add(const pack<V, Size>& zeta, const pack<V, Size>& d, double level) {
     using N = native<A>;
     using Value = typename V::value_type;
-    // What is slower than the least gap allows is not told apart; that of doubles is beyond all logits.
-    const V least_gap(static_cast<Value>(sizeof(Value) == 4 ? 0x1p-60 : 0x1p-500));
+    const V least_gap(static_cast<Value>(sizeof(Value) == 4 ? 0x1p-60 : 0x1p-500)); // no speed is infinite
+    const V unit(static_cast<Value>(speed_unit<V>));
     const V zero(Value{});
     speeds<V>& fastest = of(zero);
     unroll<Size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       const V gap = N::max_keeping_nan(V(static_cast<Value>(level)) - zeta.v[at], least_gap);
-      const V speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at], gap));
+      const V speed = N::zero_where_equal(d.v[at], zero, N::divide(d.v[at] * unit, gap));
       fastest.right = N::max_dropping_nan(speed, fastest.right);
       fastest.left = N::max_dropping_nan(negated(speed), fastest.left);
     });
@@ -77,14 +77,18 @@ private:
   using F = batch<A, float>;
   using D = batch<A, double>;
 
+  /// Keeps those of the largest gaps of doubles above the subnormal numbers.
+  template <class V>
+  static constexpr double speed_unit = sizeof(typename V::value_type) == 4 ? 1.0 : 0x1p60;
+
   XSOFTMAX_STEP speeds<F>& of(F) { return floats_; }
 
   XSOFTMAX_STEP speeds<D>& of(D) { return doubles_; }
 
   static XSOFTMAX_STEP double distance(F floats, D doubles) {
-    const auto f = static_cast<double>(native<A>::largest_lane(floats));
+    const auto f = static_cast<double>(native<A>::largest_lane(floats)) * (speed_unit<D> / speed_unit<F>);
     const double d = native<A>::largest_lane(doubles);
-    return 1.0 / (f > d ? f : d);
+    return speed_unit<D> / (f > d ? f : d);
   }
 
   speeds<F> floats_;
@@ -272,7 +276,7 @@ private:
     return x;
   }
 
-  /// exp(x) times `one`. What is below the normal numbers counts as the least of them, which is below 2^-155.
+  /// exp(x) times `one`; 0 where that is below 2^-155 (double: 2^-1080).
   template <class Value>
   class scaled_exp {
   public:
@@ -284,9 +288,9 @@ private:
     /// Step by step for all: the chain of one is long.
     template <bool WithinReach, std::size_t N>
     XSOFTMAX_STEP pack<V, N> of(const pack<V, N>& x) const {
-      const V lowest(function::lowest_normal(reduction, 0));
+      const V lowest(function::lowest_logit(reduction, 0));
       const V highest(function::highest_logit(reduction, 0));
-      return function_.above_lowest(map(
+      return function_.from_lowest(map(
           [=](V v) XSOFTMAX_STEP_LAMBDA {
             return native<A>::max_keeping_nan(WithinReach ? v : native<A>::min_keeping_nan(v, highest), lowest);
           },

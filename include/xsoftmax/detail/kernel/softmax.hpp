@@ -429,7 +429,7 @@ private:
     // Rows that are taken to hold logits far from 0: where rows are short, the first, as a vain trial costs it much.
     std::size_t far = task.cols <= 2 * nearness<A, T>::first_run ? 1 : 0;
     if constexpr (std::is_same_v<In, plain_row<const T>>) {
-      if (is_short && !short_row::stays_in_registers(task.cols)) {
+      if (is_short && !is_grouped && !short_row::stays_in_registers(task.cols)) {
         using stored = typename short_row::stored;
         deferred_rows<stored>(
             task.rows,

@@ -300,6 +300,25 @@ TEMPLATE_LIST_TEST_CASE("convergence_radius: two classes", "[radius][unit]", sub
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEST_CASE("convergence_radius: the largest errors in the documentation are those of their inputs", "[radius][unit]") {
+  constexpr long double half_turn = partition_reference::pi;
+  const auto error = [](double x, long double exact) {
+    return static_cast<double>(std::fabs(x - exact) / unit_in_last_place<double>(exact));
+  };
+  const std::vector<double> slopes = {0.0, 0x1.927e6ad24b0dep+0};
+  CHECK(error(xs::convergence_radius_bound(slopes), half_turn / slopes[1]) == Approx(0.8511).margin(1e-4));
+  const std::vector<double> scaled = {0.0, 0x1.6b07a197e8ee7p+0};
+  const double t = 0x1.cdaef8a2635f2p+0;
+  CHECK(error(xs::convergence_radius_bound(scaled, {.temperature = t}), half_turn * t / scaled[1]) ==
+        Approx(1.6348).margin(1e-4));
+  // hypot is the C library's: no more than documented.
+  CHECK(error(xs::binary_convergence_radius(0x1.471c20926804ep+1, 0x1.078e9d1ab7872p+0),
+              std::hypot(0x1.471c20926804ep+1L, half_turn) / 0x1.078e9d1ab7872p+0L) < 1.6793);
+  const double warm = 0x1.4c6f941ba31ep+0;
+  CHECK(error(xs::binary_convergence_radius(0x1.dd08d30b31798p-3, 0x1.0d35a1026536ap+0, {.temperature = warm}),
+              std::hypot(0x1.dd08d30b31798p-3L, half_turn * warm) / 0x1.0d35a1026536ap+0L) < 2.6856);
+}
+
 TEST_CASE("binary_convergence_radius: special values and magnitudes", "[radius][special][unit]") {
   const auto radius = [](double gap, double slope_gap, double temperature = 1.0) {
     return xs::binary_convergence_radius(gap, slope_gap, {.temperature = temperature});

@@ -88,7 +88,9 @@ double least_bound(const slope_spread_task<T>& task) {
 /// matter.
 ///
 /// Special values: slope_gap = 0: +inf | gap infinite (one class is masked): +inf | NaN, or slope_gap infinite: 0
-/// Accuracy: 3 ULP. Throws std::invalid_argument if T is not in (0, inf).
+/// Accuracy: 3 ULP. Largest error found: 1.68 ULP at gap 0x1.471c20926804ep+1, slope_gap 0x1.078e9d1ab7872p+0; with a
+/// temperature 2.69 at gap 0x1.dd08d30b31798p-3, slope_gap 0x1.0d35a1026536ap+0, T 0x1.4c6f941ba31ep+0, with glibc's
+/// hypot. Throws std::invalid_argument if T is not in (0, inf).
 ///
 /// Source: P. Sao, "Ghosts of softmax" (2026), for the loss log(w_1 exp(a_1 t) + w_2 exp(a_2 t)).
 [[nodiscard]] inline double binary_convergence_radius(double gap, double slope_gap,
@@ -117,8 +119,9 @@ double least_bound(const slope_spread_task<T>& task) {
 ///
 /// Special values: no spread (one class, all slopes equal, none): +inf | NaN or infinite slopes: 0, so that no step
 /// passes.
-/// Accuracy: 2 ULP, with max - min rounded to double; 1 ULP at T = 1. Cost: no allocation; one read of the slopes, at
-/// the speed of memory. Throws std::invalid_argument if T is not in (0, inf).
+/// Accuracy: 1 ULP at T = 1, with max - min rounded to double; largest error found: 0.852 ULP where that is
+/// 0x1.927e6ad24b0dep+0. 2 ULP for other T; found: 1.635 at 0x1.6b07a197e8ee7p+0, T 0x1.cdaef8a2635f2p+0. Cost: no
+/// allocation; one read of the slopes, at the speed of memory. Throws std::invalid_argument if T is not in (0, inf).
 ///
 /// Source: P. Sao, "Ghosts of softmax: complex singularities that limit safe step sizes in cross-entropy" (2026).
 template <class Arch = default_arch, detail::one_row Slopes>

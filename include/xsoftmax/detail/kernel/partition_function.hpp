@@ -229,7 +229,7 @@ private:
   using D = batch<A, double>;
   using F = batch<A, float>;
 
-  /// ordinary: floats, in units that no product of theirs leaves the range of floats in
+  /// ordinary: floats, and temperature and scale far from the ends of their range
   enum class range_kind : unsigned char { any, ordinary };
 
   /// What is added up of the classes with d = 0: nothing, their terms, or so much of each that one of them leaves none
@@ -282,7 +282,7 @@ private:
   public:
     using V = batch<A, Value>;
 
-    /// x from here on count as this one; for less they may be taken to be less.
+    /// Exponents within it need not be kept below the upper end.
     static constexpr double reach = sizeof(Value) == 4 ? 50.0 : 500.0;
 
     /// Step by step for all: the chain of one is long.

@@ -11,6 +11,7 @@
 #include <functional>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -501,6 +502,28 @@ TEMPLATE_LIST_TEST_CASE("convergence_radius: classes that share the dominating s
                  [&] { return exact_text(tight) + " for " + exact_text(exact) + ", " + text_of(p); });
   }
   XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("convergence_radius: gaps that no float holds", "[radius][special][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // In units of T, so that a float of them is infinite, or its inverse no normal number.
+  for (const double temperature : {1.0, 1e-10, 1e-17}) {
+    const xs::convergence_radius_options options{.temperature = temperature};
+    const std::vector<T> z = {0, T(-3e38), T(-3e38)};
+    const auto gap = static_cast<double>(-z[1]);
+    CAPTURE(Arch::name, scalar_name<T>(), temperature);
+    const std::span<const T> two(z.data(), 2);
+    CHECK(off(xs::convergence_radius_tight_bound<Arch>(two, std::vector<T>{0, 1}, options), gap) < accuracy);
+    CHECK(off(xs::convergence_radius_tight_bound<Arch>(two, std::vector<T>{0, -1}, options), gap) < accuracy);
+    // Of more than two classes so far apart a chord is all there is.
+    const double three = xs::convergence_radius_tight_bound<Arch>(z, std::vector<T>{0, 1, -2}, options);
+    CHECK(three <= gap / 2 * (1 + accuracy));
+    CHECK(three >= gap / 2 * (1 - std::log(2.0) / 700));
+  }
 }
 
 TEMPLATE_LIST_TEST_CASE("convergence_radius: magnitudes of slopes, logits and temperature", "[radius][special][unit]",

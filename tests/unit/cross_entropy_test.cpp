@@ -338,9 +338,11 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: many short rows are as each of them alon
           const xs::matrix_view<const T> in(z.data(), rows, cols);
           const xs::matrix_view<T> out(gradient.data(), rows, cols, static_cast<std::ptrdiff_t>(stride));
           xs::cross_entropy<Arch>(in, targets, losses, out, options);
-          std::vector<T> of_mean(rows * cols);
+          std::vector<T> of_mean(rows * stride, T(-7));
           options.reduction = xs::loss_reduction::mean;
-          xs::cross_entropy<Arch>(in, targets, xs::matrix_view<T>(of_mean.data(), rows, cols), options);
+          xs::cross_entropy<Arch>(in, targets,
+                                  xs::matrix_view<T>(of_mean.data(), rows, cols, static_cast<std::ptrdiff_t>(stride)),
+                                  options);
           const auto share = static_cast<T>(1.0 / static_cast<double>(counted));
           options.reduction = xs::loss_reduction::sum;
           for (std::size_t r = 0; r < rows; ++r) {
@@ -351,10 +353,10 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: many short rows are as each of them alon
             bool equal = same(loss, losses[r]);
             for (std::size_t c = 0; c < cols; ++c) {
               equal = equal && same(gradient[r * stride + c], alone[c]);
-              equal = equal && (is_weighted || same(of_mean[r * cols + c], alone[c] * share));
+              equal = equal && (is_weighted || same(of_mean[r * stride + c], alone[c] * share));
             }
             for (std::size_t c = cols; c < stride; ++c) {
-              equal = equal && gradient[r * stride + c] == T(-7);
+              equal = equal && gradient[r * stride + c] == T(-7) && of_mean[r * stride + c] == T(-7);
             }
             found.expect(equal, [&] {
               return std::string(Arch::name) + ", row " + std::to_string(r) + " of " + std::to_string(rows) + " x " +
@@ -365,6 +367,12 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: many short rows are as each of them alon
       }
     }
   }
+  // The mean of no row at all: what its gradient would be multiplied by is infinite.
+  const std::vector<T> z(70 * 5, T(1));
+  std::vector<T> gradient(z.size(), T(-7));
+  xs::cross_entropy<Arch>(xs::matrix_view<const T>(z.data(), 70, 5), std::vector<std::int64_t>(70, -1),
+                          xs::matrix_view<T>(gradient.data(), 70, 5));
+  CHECK(std::all_of(gradient.begin(), gradient.end(), [](T x) { return x == 0; }));
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 

@@ -129,7 +129,6 @@ private:
   /// The losses of rows whose probabilities are in dz, and what is left to do for the gradient.
   XSOFTMAX_STEP void stored_group(std::size_t first, std::size_t rows) {
     alignas(64) double log_of[loss_group];
-    bool all_counted = true;
     for (std::size_t i = 0; i < rows; ++i) {
       const std::uint64_t y = task_.targets.get(first + i);
       log_of[i] = is_class(y) ? static_cast<double>(stored_row(first + i)[y]) : 1.0;
@@ -147,7 +146,6 @@ private:
       T* const p = stored_row(r);
       if (!is_class(y)) {
         loss_of[i] = static_cast<double>(without_target(r, y));
-        all_counted = false;
         continue;
       }
       const auto found = loss_of_probability<A, T>(
@@ -163,8 +161,8 @@ private:
       loss_of[i] = found.loss * weight_of(y);
     }
     set_losses(first, rows, loss_of);
-    // The factor, of as many elements at a time as have the same.
-    if (all_counted && task_.weights.data == nullptr && has_adjacent_rows()) {
+    // The factor, of as many elements at a time as have the same. It is finite: rows without a target stay 0 or NaN.
+    if (task_.weights.data == nullptr && has_adjacent_rows()) {
       multiply(stored_row(first), rows * task_.cols, static_cast<T>(task_.scale));
       return;
     }

@@ -306,12 +306,17 @@ TEST_CASE("convergence_radius: the largest errors in the documentation are those
   const auto error = [](double x, long double exact) {
     return static_cast<double>(std::fabs(x - exact) / unit_in_last_place<double>(exact));
   };
+  // In ULP, to the fourth digit.
   const std::vector<double> slopes = {0.0, 0x1.927e6ad24b0dep+0};
-  CHECK(error(xs::convergence_radius_bound(slopes), half_turn / slopes[1]) == Approx(0.8511).margin(1e-4));
+  const double usual = error(xs::convergence_radius_bound(slopes), half_turn / slopes[1]);
+  CHECK(usual > 0.8510);
+  CHECK(usual < 0.8512);
   const std::vector<double> scaled = {0.0, 0x1.6b07a197e8ee7p+0};
   const double t = 0x1.cdaef8a2635f2p+0;
-  CHECK(error(xs::convergence_radius_bound(scaled, {.temperature = t}), half_turn * t / scaled[1]) ==
-        Approx(1.6348).margin(1e-4));
+  const double at_temperature =
+      error(xs::convergence_radius_bound(scaled, {.temperature = t}), half_turn * t / scaled[1]);
+  CHECK(at_temperature > 1.6347);
+  CHECK(at_temperature < 1.6349);
   // hypot is the C library's: no more than documented.
   CHECK(error(xs::binary_convergence_radius(0x1.471c20926804ep+1, 0x1.078e9d1ab7872p+0),
               std::hypot(0x1.471c20926804ep+1L, half_turn) / 0x1.078e9d1ab7872p+0L) < 1.6793);

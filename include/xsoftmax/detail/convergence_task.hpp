@@ -37,15 +37,13 @@ enum class partition_step : unsigned char {
   /// result[0]: the d that has more than half of all weight, if there is one that differs from the others as a float;
   /// otherwise some d
   vote,
-  /// result: sum of the terms at u with d_k != 0, of those times d_k, and times d_k^2; unless `single`, sum of the
-  /// terms
+  /// result: sum of the terms at u with d_k != 0, of those times d_k, and times d_k^2; unless `single`, sum of those
   /// with d_k = 0
   tail,
   /// result: the first three of them to about 2^-16, through floats, and the sum of the terms times d_k^3
   rough,
-  /// result: the first three of tail at u = 0, through floats; the sum of the terms with d_k = 0, each of which counts
-  /// as
-  /// at most origin_cap; and about how far to the right, and to the left, the first of the others reaches 1: infinite
+  /// result: the first three of tail at u = 0, through floats; the sum of the terms with d_k = 0, each taken to be
+  /// origin_cap at most; and about how far to the right, and to the left, the first of the others reaches 1: infinite
   /// where none does, or only far beyond 2^64
   start,
   /// result: how far to the right, and to the left, the first of the others reaches exp(level)

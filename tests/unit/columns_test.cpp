@@ -200,13 +200,29 @@ TEMPLATE_LIST_TEST_CASE("columns: strips of every width", "[columns][unit]", sub
   }
   findings found;
   std::uint64_t seed = 1;
-  // A strip has 512 rows of float, 256 of double.
+  // A strip of rows as short as these has 256.
   for (const std::size_t rows :
-       {2u, 3u, 4u, 5u, 7u, 8u, 9u, 15u, 16u, 17u, 31u, 32u, 33u, 47u, 48u, 65u, 255u, 256u, 257u, 512u, 513u, 549u}) {
+       {2u, 3u, 4u, 5u, 7u, 8u, 9u, 15u, 16u, 17u, 31u, 32u, 33u, 47u, 48u, 65u, 255u, 256u, 257u, 512u, 549u}) {
     for (const std::size_t n : {1u, 2u, 9u, 16u, 17u, 40u, 129u}) {
       ++seed;
       expect_bits_of_rows<Arch>(found, usual_rows<T>(rows, n, seed), usual_rows<T>(rows, n, seed + 50), n, seed % 3,
                                 seed % 17);
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("columns: narrow strips of long rows", "[columns][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // 192 rows of float in a strip (96 of double), 64 (32), 64 (32), and 256, since less would be too few.
+  findings found;
+  for (const std::size_t n : {300u, 513u, 1024u, 1025u}) {
+    for (const std::size_t rows : {33u, 65u, 200u}) {
+      expect_bits_of_rows<Arch>(found, usual_rows<T>(rows, n, n), usual_rows<T>(rows, n, n + 7), n, 0, n % 5);
     }
   }
   XSOFTMAX_CHECK_FINDINGS(found);

@@ -144,6 +144,80 @@ TEMPLATE_LIST_TEST_CASE("softmax: columns of several blocks, with sinks and ever
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("softmax: columns near 0 but for one logit", "[softmax][columns][near][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Around where a logit of float is no longer near (30 octaves; of longer rows 27.5, of 2^12 elements 27), and beyond.
+  using limits = std::numeric_limits<T>;
+  const T far[] = {T(18.5),
+                   T(-18.8),
+                   T(19.4),
+                   T(-20.7),
+                   T(20.9),
+                   T(-20.9),
+                   T(40),
+                   T(-60),
+                   T(90),
+                   T(-104),
+                   T(1e4),
+                   T(-1e4),
+                   limits::max(),
+                   limits::lowest(),
+                   limits::infinity(),
+                   -limits::infinity(),
+                   limits::quiet_NaN()};
+  findings found;
+  std::uint64_t seed = 1;
+  for (const std::size_t n : {1u, 16u, 40u, 64u, 65u, 200u, 2048u, 2100u, 4500u}) {
+    for (const T x : far) {
+      // In the first row, in one amid a batch, in the last; where the trial begins, early, late.
+      const std::size_t columns = n > 1000 ? 19 : 35;
+      const std::size_t elements[] = {0, n / 3, n - 1};
+      ++seed;
+      std::vector<std::vector<T>> rows;
+      for (std::size_t r = 0; r < columns; ++r) {
+        rows.push_back(make_row<T>(row_kind::normal, n, seed + r));
+      }
+      const std::size_t at[] = {0, columns / 2, columns - 1};
+      rows[at[seed % 3]][elements[seed / 3 % 3]] = x;
+      expect_row_bits<Arch>(found, rows, n, {}, seed % 2, seed % 3);
+      expect_row_bits<Arch>(found, rows, n, {.store = xs::store_kind::streaming}, (16 - columns % 16) % 16, 0);
+      expect_row_bits<Arch>(found, rows, n, {.sink = 1.0}, 0, 0);
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
+TEMPLATE_LIST_TEST_CASE("softmax: columns at both ends of what is near 0", "[softmax][columns][near][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Every other logit at one end, a few or all others at the other: the largest and the least sums, and the smallest
+  // probabilities.
+  findings found;
+  for (const std::size_t n : {2u, 33u, 64u, 1000u, 4100u}) {
+    for (const T reach : {T(13), T(18.5), T(20.7)}) {
+      for (const std::size_t high : {std::size_t{1}, n / 2, n - 1}) {
+        std::vector<std::vector<T>> rows;
+        for (std::size_t r = 0; r < 18; ++r) {
+          std::vector<T> z(n, -reach);
+          for (std::size_t i = 0; i < high; ++i) {
+            z[(i * 7 + r) % n] = reach - static_cast<T>(r) * T(0.01);
+          }
+          rows.push_back(std::move(z));
+        }
+        expect_row_bits<Arch>(found, rows, n, {}, 0, 0);
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("softmax: columns whose first logits mislead about the maximum", "[softmax][columns][unit]",
                         subjects) {
   using Arch = typename TestType::arch;

@@ -248,7 +248,7 @@ template <class A, class T, class Formula>
 __attribute__((noinline)) XSOFTMAX_FLATTEN void backward_columns(const backward_arguments& task) noexcept {
   with_matrices<Formula>(task, [&](const auto&... matrix) XSOFTMAX_STEP_LAMBDA {
     for_each_strip<T>(
-        task.rows,
+        task.rows, task.cols,
         [&](std::size_t, std::size_t rows, auto... columns) XSOFTMAX_STEP_LAMBDA {
           return backward_strip<A, T, Formula, decltype(columns)...>(task, rows, columns...).run();
         },

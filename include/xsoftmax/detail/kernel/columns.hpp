@@ -9,15 +9,13 @@
 //   visit   a few elements of each row
 #pragma once
 
-#include <bit>
 #include <xsoftmax/detail/kernel/row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
-/// Rows of a strip: 2 KiB side by side. More would look pages up less often, but what is known of all rows must lie on
-/// the stack.
+/// The most rows of a strip. More would look pages up less often, but what is known of all rows must lie on the stack.
 template <class T>
-inline constexpr std::size_t strip_rows = 2048 / sizeof(T);
+inline constexpr std::size_t strip_rows = 256;
 
 /// Rows that are worked on together.
 template <class A, class T>
@@ -146,17 +144,9 @@ XSOFTMAX_INLINE strip_matrix<Row> matrix_of(Row front, const elements<Void>& m, 
   return {front, m.col_stride, rows * cols * sizeof(T) > cached_bytes};
 }
 
-/// The number whose `bits` binary digits are those of k from right to left.
-XSOFTMAX_INLINE std::size_t reversed(std::size_t k, int bits) {
-  std::size_t reversed = 0;
-  for (int b = 0; b < bits; ++b) {
-    reversed |= (k >> b & 1) << (bits - 1 - b);
-  }
-  return reversed;
-}
-
-/// The sums of one block of each row of a strip. Lanes are summed one after the other, in an order that lets the tree
-/// grow along: there are never more partial sums than the tree has levels.
+/// The sums of one block of each row of a strip. A visit holds elements of one lane, and the next visit those of the
+/// next lane, so that memory is read in order, in as many places as a visit has elements. (One lane after the other
+/// would need fewer partial sums, and read elements that are far apart, often in one place of a cache.)
 template <class A, class T>
 class column_sum {
 public:
@@ -164,41 +154,49 @@ public:
   /// once, and each call of element() gives the next of the visit's elements.
   template <class Body>
   XSOFTMAX_STEP void sum(std::size_t first, std::size_t last, std::size_t rows, Body&& body) {
+    sum_while(first, last, rows, body, []() XSOFTMAX_STEP_LAMBDA { return true; });
+  }
+
+  /// The same as long as serves(), which is asked after visits to all lanes; false if it ended so.
+  template <class Body, class Serves>
+  XSOFTMAX_STEP bool sum_while(std::size_t first, std::size_t last, std::size_t rows, Body&& body, Serves&& serves) {
     constexpr std::size_t step = sum_visit * L;
-    std::size_t level = 0; // the partial sums that wait
-    for (std::size_t k = 0; k < L; ++k) {
-      const std::size_t front = first + reversed(k, levels - 1);
-      std::size_t i = front;
-      do { // once at least: a lane without elements is 0
-        const bool is_last = i + step >= last;
-        const std::size_t end = is_last ? last : i + step;
-        const std::size_t next = is_last ? k + 1 < L ? first + reversed(k + 1, levels - 1) : i : i + step;
-        // Then the tree's branches are complete that this lane completes.
-        const std::size_t merges = is_last ? completed(k) : 0;
+    std::size_t front = first; // of the next visit of each lane
+    do {                       // once at least: a lane without elements is 0
+      const std::size_t end = last - front > step ? front + step : last;
+      for (std::size_t lane = 0; lane < L; ++lane) {
+        const std::size_t i = front + lane;
+        const std::size_t next = lane + 1 < L ? i + 1 : end;
         for_each_strip_chunk<A, T>(rows, [&](std::size_t r, auto extent) XSOFTMAX_STEP_LAMBDA {
           lane_pack<decltype(extent)::padded> lanes;
-          if (i != front) {
-            load(lanes, level, r);
+          if (front != first) {
+            load(lanes, lane, r);
           }
           if (i < end) { // of a lane without elements there may be no place to point to
-            body(visit_before<T>(i, L, r, rows, next), extent, [&](auto&& element) XSOFTMAX_STEP_LAMBDA {
-              for (std::size_t j = i; j < end; j += 2 * L) {
-                add_two(lanes, j + L < end, element);
-              }
-            });
+            body(visit_before<T>(i, L, r, rows, next < last ? next : i), extent,
+                 [&](auto&& element) XSOFTMAX_STEP_LAMBDA {
+                   for (std::size_t j = i; j < end; j += 2 * L) {
+                     add_two(lanes, j + L < end, element);
+                   }
+                 });
           }
-          for (std::size_t m = 1; m <= merges; ++m) {
-            lane_pack<decltype(extent)::padded> other;
-            load(other, level - m, r);
-            unroll<decltype(lanes)::size>(
-                [&](auto b) XSOFTMAX_STEP_LAMBDA { lanes.v[decltype(b)::value].merge(other.v[decltype(b)::value]); });
-          }
-          store(lanes, level - merges, r);
+          store(lanes, lane, r);
         });
-        i += step;
-      } while (i < last);
-      level = level + 1 - completed(k);
-    }
+      }
+      if (!serves()) {
+        return false;
+      }
+      front = end;
+    } while (front < last);
+    add_lanes_of(rows);
+    return true;
+  }
+
+  /// The sums of the rows from r on, as many as a batch of doubles has lanes.
+  XSOFTMAX_STEP row_totals<batch<A, double>> totals(std::size_t r) const {
+    lane_pack<lanes<A, double>> lane;
+    load(lane, 0, r);
+    return lane.v[0].totals();
   }
 
   /// The sum of row r.
@@ -214,14 +212,31 @@ private:
   using Lane = lane_batch<A, T>;
   static constexpr std::size_t L = virtual_lanes<T>;
   static constexpr std::size_t parts = Lane::parts;
-  static constexpr int levels = std::bit_width(L); // of the tree
 
   /// One lane of some rows.
   template <std::size_t Rows>
   using lane_pack = pack<Lane, Rows / lanes<A, double>>;
 
-  /// How many branches of the tree the lane number k, in the order of the sum, completes.
-  static XSOFTMAX_STEP std::size_t completed(std::size_t k) { return static_cast<std::size_t>(__builtin_ctzll(~k)); }
+  /// The trees, into the first lane.
+  XSOFTMAX_STEP void add_lanes_of(std::size_t rows) {
+    for (std::size_t r = 0; r < rows; r += lanes<A, double>) {
+      store(lane_pack<lanes<A, double>>{{lanes_from<0, 1>(r)}}, 0, r);
+    }
+  }
+
+  /// Every `Step`th lane from `First` on: the branch of the tree that adds them.
+  template <std::size_t First, std::size_t Step>
+  XSOFTMAX_STEP Lane lanes_from(std::size_t r) const {
+    if constexpr (Step == L) {
+      lane_pack<lanes<A, double>> lane;
+      load(lane, First, r);
+      return lane.v[0];
+    } else {
+      Lane sum = lanes_from<First, 2 * Step>(r);
+      sum.merge(lanes_from<First + Step, 2 * Step>(r));
+      return sum;
+    }
+  }
 
   /// An element of a lane enters it, and its neighbour, if there is one.
   template <class Lanes, class Element>
@@ -252,22 +267,22 @@ private:
   }
 
   template <class Lanes>
-  XSOFTMAX_STEP void load(Lanes& x, std::size_t level, std::size_t r) const {
+  XSOFTMAX_STEP void load(Lanes& x, std::size_t lane, std::size_t r) const {
     unroll<Lanes::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
-      x.v[decltype(b)::value].load([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[level][part] + r + at; });
+      x.v[decltype(b)::value].load([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[lane][part] + r + at; });
     });
   }
 
   template <class Lanes>
-  XSOFTMAX_STEP void store(const Lanes& x, std::size_t level, std::size_t r) {
+  XSOFTMAX_STEP void store(const Lanes& x, std::size_t lane, std::size_t r) {
     unroll<Lanes::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, double>;
-      x.v[decltype(b)::value].store([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[level][part] + r + at; });
+      x.v[decltype(b)::value].store([&](std::size_t part) XSOFTMAX_STEP_LAMBDA { return part_[lane][part] + r + at; });
     });
   }
 
-  alignas(64) double part_[levels][parts][strip_rows<T>];
+  alignas(64) double part_[L][parts][strip_rows<T>];
 };
 
 /// What a walk asks memory for while it sees to an element: this many elements ahead.
@@ -336,12 +351,25 @@ XSOFTMAX_INLINE formatted_row<Void> formatted_columns_of(const elements<Void>& m
   return formatted_row<Void>{m.data, m.format}.from(static_cast<std::ptrdiff_t>(first));
 }
 
+/// Rows of a strip of a matrix. Where the matrix stays in a cache, as many as the second-level one holds for two walks
+/// over two matrices, if they are enough side by side to be worth it.
+template <class T>
+XSOFTMAX_INLINE std::size_t strip_width(std::size_t rows, std::size_t cols) {
+  constexpr std::size_t narrowest = 256 / sizeof(T);
+  constexpr std::size_t held = (std::size_t{512} << 10) / (2 * sizeof(T)); // of either matrix
+  const std::size_t width = held / (cols | 1) / narrowest * narrowest;
+  const bool is_narrow = width >= narrowest && width < strip_rows<T> && rows * cols * sizeof(T) < stream_bytes;
+  return is_narrow ? width : strip_rows<T>;
+}
+
 /// Strip by strip: run(first, rows, columns...), columns being the strip's in each matrix; where it returns false,
 /// run_row(r) for each of its rows.
 template <class T, class Run, class Row, class... Void>
-XSOFTMAX_INLINE void for_each_strip(std::size_t rows, Run&& run, Row&& run_row, const elements<Void>&... m) {
-  for (std::size_t first = 0; first < rows; first += strip_rows<T>) {
-    const std::size_t count = rows - first < strip_rows<T> ? rows - first : strip_rows<T>;
+XSOFTMAX_INLINE void for_each_strip(std::size_t rows, std::size_t cols, Run&& run, Row&& run_row,
+                                    const elements<Void>&... m) {
+  const std::size_t width = strip_width<T>(rows, cols);
+  for (std::size_t first = 0; first < rows; first += width) {
+    const std::size_t count = rows - first < width ? rows - first : width;
     bool done;
     if constexpr (sizeof(T) == sizeof(float)) {
       done = ((m.format == storage_format::native) && ...) ? run(first, count, columns_of<T>(m, first)...)

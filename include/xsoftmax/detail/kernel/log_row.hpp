@@ -211,7 +211,7 @@ private:
   static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const log_softmax_task<T>& task,
                                                                  const Link& link) noexcept {
     for_each_strip<T>(
-        task.rows,
+        task.rows, task.cols,
         [&](std::size_t, std::size_t rows, auto z, auto y) XSOFTMAX_STEP_LAMBDA {
           return log_strip<A, T, Link, decltype(z), decltype(y)>(task, link, z, y, rows).run();
         },

@@ -38,7 +38,7 @@ private:
                                                                  const math::reduction<A, T>& reduction,
                                                                  const summary<A, T>& empty) noexcept {
     for_each_strip<T>(
-        task.rows,
+        task.rows, task.cols,
         [&](std::size_t first, std::size_t rows, auto z) XSOFTMAX_STEP_LAMBDA {
           log_sum_exp_strip<A, T, decltype(z)>(task, reduction, z, rows)
               .run(

@@ -6,6 +6,7 @@
 // The bits are those of sum_terms.
 #pragma once
 
+#include <xsoftmax/detail/kernel/reference.hpp>
 #include <xsoftmax/detail/kernel/row.hpp>
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
@@ -14,6 +15,19 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 /// nothing), and loops for every other kind of row would take as long to compile as all the rest.
 template <class Term, class In>
 inline constexpr bool may_be_near = !Term::has_temperature && std::is_same_v<In, contiguous_row<const float>>;
+
+/// So many octaves from 0 may the logits of a row of n elements lie for its terms to serve as lowered ones (normaliser)
+/// relative to the usual reference, come what may: no part of a result is subnormal.
+template <class A, class T>
+XSOFTMAX_INLINE constexpr std::int64_t near_octaves(std::size_t n) {
+  constexpr std::int64_t one = math::octave_bias<T> - usual_reference<T>;      // the octave of exp(0)
+  const std::int64_t terms = octave_of_double(static_cast<double>(2 * n - 1)); // n is not above 2^terms
+  std::int64_t octaves = usual_reference<T> + math::headroom<T> - 1;
+  while (!normaliser<A, T>::may_lower(one - octaves - 2, one + octaves + 2 + terms)) {
+    --octaves;
+  }
+  return octaves;
+}
 
 /// What the sums of a row have found of its logits so far, and how to go on.
 template <class A, class T>

@@ -20,6 +20,10 @@
 
 namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
+/// The longest row of a group.
+template <class T>
+inline constexpr std::size_t row_group_capacity = 4 * virtual_lanes<T>;
+
 /// The terms of softmax, relative to the usual reference.
 template <class A, class T, bool HasTemperature>
 class softmax_group_terms {
@@ -47,7 +51,10 @@ public:
     }
   }
 
-  XSOFTMAX_INLINE T reach() const { return static_cast<T>(near_octaves) * reduction_.ln2_high; }
+  XSOFTMAX_INLINE T reach() const {
+    constexpr std::int64_t octaves = near_octaves<A, T>(row_group_capacity<T>);
+    return static_cast<T>(octaves) * reduction_.ln2_high;
+  }
 
   /// As in short_row.
   template <std::size_t Size>
@@ -58,13 +65,6 @@ public:
   static constexpr double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
 
 private:
-  /// The octaves from 0 up to which no part of a row's results is subnormal, and terms are within the headroom.
-  static constexpr std::int64_t near_octaves = 30;
-  static_assert(!has_near ||
-                (near_octaves < usual_reference<T> + math::headroom<T> &&
-                 normaliser<A, T>::may_lower(math::octave_bias<T> - usual_reference<T> - near_octaves - 2,
-                                             math::octave_bias<T> - usual_reference<T> + near_octaves + 2 + 6)));
-
   const math::reduction<A, T>& reduction_;
 };
 
@@ -75,7 +75,7 @@ public:
   static constexpr std::size_t rows = lanes<A, double>;
 
   /// The longest row.
-  static constexpr std::size_t capacity = 4 * virtual_lanes<T>;
+  static constexpr std::size_t capacity = row_group_capacity<T>;
 
   /// The rows from `first` on, group by group, as long as the usual reference serves; returns the first row that is not
   /// done. Elements of T side by side, no sink.

@@ -238,7 +238,7 @@ struct stablemax {
 private:
   static __attribute__((noinline)) XSOFTMAX_FLATTEN void columns(const stablemax_task<T>& task) noexcept {
     for_each_strip<T>(
-        task.rows,
+        task.rows, task.cols,
         [&](std::size_t, std::size_t rows, auto z, auto p)
             XSOFTMAX_STEP_LAMBDA { return stablemax_strip<A, T, decltype(z), decltype(p)>(task, z, p, rows).run(); },
         [&](std::size_t r) XSOFTMAX_STEP_LAMBDA { row(task, row_of<T>(task.z, r), row_of<T>(task.p, r)); }, task.z,

@@ -7,8 +7,10 @@
 #include "machine.hpp"
 #include "row_buffer.hpp"
 #include "two_threads.hpp"
+#include <algorithm>
 #include <cmath>
 #include <complex>
+#include <numeric>
 #include <random>
 #include <xsoftmax/convergence_radius.hpp>
 #include <xsoftmax/cross_entropy.hpp>
@@ -291,8 +293,30 @@ int run_kinds(const session& run, const shape& s, const row_set<float>& data) {
   return time_variants(run, s, "float", data.bytes(), all);
 }
 
+/// Sum of x_i y_i, in as many chains as it takes not to wait for additions; in double from block to block.
+float dot_product(const float* x, const float* y, std::size_t n) {
+  constexpr std::size_t chains = 64;
+  constexpr std::size_t block = 64 * chains;
+  double total = 0;
+  for (std::size_t first = 0; first < n; first += block) {
+    const std::size_t last = std::min(n, first + block);
+    float sum[chains] = {};
+    std::size_t i = first;
+    for (; last - i >= chains; i += chains) {
+      for (std::size_t c = 0; c < chains; ++c) {
+        sum[c] += x[i + c] * y[i + c];
+      }
+    }
+    for (; i < last; ++i) {
+      sum[0] += x[i] * y[i];
+    }
+    total += std::accumulate(std::begin(sum), std::end(sum), 0.0);
+  }
+  return static_cast<float>(total);
+}
+
 /// StableMax against softmax and against what two passes over memory take; cross-entropy with its gradient against
-/// softmax and its gradient one after the other.
+/// softmax and its gradient one after the other, for distributions log_softmax and its gradient.
 template <class Arch>
 int run_losses(const session& run, const shape& s, const row_set<float>& data) {
   const std::size_t size = data.size();
@@ -311,7 +335,19 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
   const xs::vector_view<const std::size_t> target_row(target, s.rows);
   float* const above = from_above.data();
   float loss = 0;
-  enum { softmax, stablemax, log_softmax, log_stablemax, memory, separate, fused };
+  // Distributions as targets: row r's is the softmax of row r + 1.
+  const row_buffer<float> distributions(size, output_offset);
+  const row_buffer<float> from_above_logs(size, 3 * output_offset);
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    xs::softmax<Arch>(xs::vector_view<const float>(data.z + (r + 1) % s.rows * s.cols, s.cols),
+                      xs::vector_view<float>(distributions.data() + r * s.cols, s.cols));
+  }
+  for (std::size_t i = 0; i < size; ++i) {
+    from_above_logs.data()[i] = -distributions.data()[i] / static_cast<float>(s.rows);
+  }
+  const xs::matrix_view<const float> shares(distributions.data(), s.rows, s.cols);
+  const xs::matrix_view<const float> dlp(from_above_logs.data(), s.rows, s.cols);
+  enum { softmax, stablemax, log_softmax, log_stablemax, memory, separate, fused, separate_soft, fused_soft };
   std::vector<variant> all{
       own<Arch>("softmax", [=] { xs::softmax<Arch>(z, p); }),
       own<Arch>("stablemax", [=] { xs::stablemax<Arch>(z, p); }),
@@ -335,6 +371,13 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
                   xs::softmax_backward<Arch>(p, dp, dz);
                 }),
       own<Arch>("cross_entropy", [=, &loss] { loss = xs::cross_entropy<Arch>(z, target_row, dz); }),
+      own<Arch>("log_softmax_and_gradient",
+                [=, &loss] {
+                  xs::log_softmax<Arch>(z, p);
+                  loss = dot_product(dlp.data(), data.p, size);
+                  xs::log_softmax_backward<Arch>(p, dlp, dz);
+                }),
+      own<Arch>("cross_entropy_of_distributions", [=, &loss] { loss = xs::cross_entropy<Arch>(z, shares, dz); }),
   };
 
   const reference<float> exact(data.z, s.rows, s.cols);
@@ -378,6 +421,26 @@ int run_losses(const session& run, const shape& s, const row_set<float>& data) {
       return (v == fused ? 6 : 64) * ulp(gradient(i)); // one after the other, much cancels
     });
     if (all[v].found.failure.empty() && !(std::fabs(loss - mean) <= 1e-5L * mean)) {
+      all[v].found.failure = "its mean loss is " + std::to_string(loss);
+    }
+  }
+  long double soft_mean = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    soft_mean += static_cast<long double>(dlp.data()[i]) * exact.log(i / s.cols, i % s.cols);
+  }
+  const auto soft_gradient = [&](std::size_t i) {
+    const long double p_i = exact(i / s.cols, i % s.cols);
+    return (p_i - static_cast<long double>(distributions.data()[i])) / static_cast<long double>(s.rows);
+  };
+  for (const int v : {separate_soft, fused_soft}) {
+    run_once(all[v], gradients.data(), size);
+    // p is what is rounded; it and the target may cancel.
+    all[v].found.failure = first_wrong(gradients.data(), size, soft_gradient, [&](std::size_t i) {
+      const long double p_i = exact(i / s.cols, i % s.cols);
+      return (v == fused_soft ? 6 : 64) *
+             ulp((p_i + static_cast<long double>(distributions.data()[i])) / static_cast<long double>(s.rows));
+    });
+    if (all[v].found.failure.empty() && !(std::fabs(loss - soft_mean) <= 1e-5L * soft_mean)) {
       all[v].found.failure = "its mean loss is " + std::to_string(loss);
     }
   }

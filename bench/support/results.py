@@ -293,6 +293,8 @@ COSTS = [
     Cost("losses", "log_stablemax", "log_softmax", "log_stablemax over log_softmax"),
     Cost("losses", "softmax_and_gradient", "cross_entropy", "softmax and softmax_backward over cross_entropy",
          at_least=1.5),
+    Cost("losses", "log_softmax_and_gradient", "cross_entropy_of_distributions",
+         "the same for distributions, by log_softmax", at_least=1.5),
     Cost("radius", "read", "bound", "a read pass over convergence_radius_bound", at_least=0.9),
     Cost("radius", "tight_bound", "softmax", "convergence_radius_tight_bound over softmax", at_most=10),
     Cost("radius", "tight_bound_of_peaked", "softmax", "the same where a class dominates", at_most=10),

@@ -185,6 +185,43 @@ TEMPLATE_LIST_TEST_CASE("cross_entropy: loss and gradient are right, together, a
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("cross_entropy: where the probabilities of the others are subnormal or 0",
+                        "[cross_entropy][unit]", subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  // Many of them make a sum that is to be right, though none of them is.
+  const double unit = std::is_same_v<T, float> ? 1 : 7.1;
+  findings found;
+  for (const std::size_t n : {2u, 16u, 100u, 2048u, 5000u}) {
+    for (const double gap : {50.0, 62.0, 63.0, 70.0, 88.0, 92.0, 97.0, 100.0, 103.0, 104.5, 108.0, 112.0}) {
+      generator random(n);
+      std::vector<T> z(n);
+      for (T& x : z) {
+        x = static_cast<T>(random.normal() * 0.1);
+      }
+      const std::size_t y = n / 3;
+      z[y] = static_cast<T>(gap * unit);
+      std::vector<T> dz(n);
+      const T loss = xs::cross_entropy<Arch>(z, y, dz);
+      expect_right(found, z, y, loss_link::softmax, loss, dz, std::string(Arch::name));
+      // Several rows, and a distribution that says the same, take other ways to it.
+      std::vector<T> t(n);
+      t[y] = 1;
+      std::vector<T> by_distribution(n);
+      const T same_loss = xs::cross_entropy<Arch>(z, t, by_distribution);
+      std::vector<T> alone = z;
+      const T loss_in_place = xs::cross_entropy<Arch>(alone, y, alone);
+      found.expect(bits(same_loss) == bits(loss) && bits(loss_in_place) == bits(loss) &&
+                       bits(xs::cross_entropy<Arch>(z, y)) == bits(loss) && by_distribution == dz && alone == dz,
+                   [&] { return std::string(Arch::name) + ": other bits, gap " + std::to_string(gap); });
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEST_CASE("cross_entropy: the gradient is the derivative of the loss", "[cross_entropy][unit]") {
   // Of the reference, by differences; the library is compared with it above.
   const std::vector<double> z = {0.5, -1.25, 2, -0.75, 1};

@@ -321,8 +321,8 @@ concept option_like = std::same_as<std::remove_cvref_t<X>, cross_entropy_options
 ///   NaN or +inf in z, or only -inf: NaN    | z_y = -inf among others: +inf
 ///
 /// Accuracy: with p within 4 ULP, the loss is off by at most 4 * 2^-24 (double: 4 * 2^-53) where p_y <= 1/2, by 8 ULP
-/// above. (With flush-to-zero set, a loss below 2^-100 lacks what subnormal probabilities add to it.) The bits depend
-/// on the values alone: not on whether the gradient is asked for, strides, batch or threads, nor, with fused
+/// above. (With flush-to-zero set, a loss of 2^-90 to 2^-70 may lack what subnormal probabilities add to it.) The bits
+/// depend on the values alone: not on whether the gradient is asked for, strides, batch or threads, nor, with fused
 /// multiply-add, on the architecture.
 ///
 /// Cost: no allocation; the passes of softmax without its output, and one more over the exponentials where p_y is above
@@ -381,8 +381,8 @@ requires(!detail::option_like<DZ>) XSOFTMAX_INLINE
 /// searches: 3.74 and 8.09 for float, 5.68 and 7.99 for double, all with StableMax; softmax 3.47 and 5.80, 3.26
 /// and 6.26.
 ///
-/// Cost of a row with a distribution: no allocation; the passes of log_softmax and, for the gradient, those of softmax,
-/// block by block.
+/// Cost of a row with a distribution: no allocation; the passes of softmax and two more, for the sums and the gradient;
+/// with StableMax those of log_stablemax and, for the gradient, of stablemax.
 /// Throws std::invalid_argument also if the shapes differ, and if there is an ignore_index for distributions.
 template <class Arch = default_arch, class In, class Targets>
 requires(!detail::integer<Targets> && !detail::executor<In>) [[nodiscard]] XSOFTMAX_INLINE

@@ -68,4 +68,31 @@ private:
   double special_ = 0.0; // the sum of infinities and NaN
 };
 
+/// The sum of a row's blocks. Of a single one there is nothing to add up, nor to set to 0 beforehand: `room` is for
+/// more.
+class sum_of_blocks {
+public:
+  XSOFTMAX_INLINE explicit sum_of_blocks(signed_sum& room) : all_(room) {}
+
+  XSOFTMAX_INLINE void add(double_pair block) {
+    if (blocks_ == 0) {
+      first_ = block;
+    } else {
+      if (blocks_ == 1) {
+        all_ = signed_sum();
+        all_.add(first_);
+      }
+      all_.add(block);
+    }
+    ++blocks_;
+  }
+
+  XSOFTMAX_INLINE double value() const { return blocks_ < 2 ? first_.high : all_.value().high; }
+
+private:
+  std::size_t blocks_ = 0;
+  double_pair first_{0.0, 0.0};
+  signed_sum& all_;
+};
+
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail

@@ -20,54 +20,67 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 template <class A, class T>
 class sum_of_others {
 public:
-  /// Those from element `first` of the row on. That of y, if it is among them, is taken out for a moment.
-  XSOFTMAX_STEP void add(T* p, std::size_t first, std::size_t n, std::size_t y) {
-    const bool here = y - first < n; // y may be before
-    const T own = here ? p[y - first] : T{};
-    if (here) {
-      p[y - first] = T{};
-    }
-    const auto absent = [](batch<A, T> v)
-                            XSOFTMAX_STEP_LAMBDA { return native<A>::max_keeping_nan(v, batch<A, T>(T{})); };
-    sum_.add(add_terms<false, A, T>(absent, contiguous_row<const T>{p}, contiguous_row<T>{nullptr}, n), 0);
-    if (here) {
-      p[y - first] = own;
-    }
+  /// The one is above 1/2: no other has this value.
+  XSOFTMAX_STEP sum_of_others(T one, signed_sum& room) : one_(one), sum_(room) {}
+
+  XSOFTMAX_STEP void add(const T* p, std::size_t n) {
+    using V = batch<A, T>;
+    const auto other = [one = V(one_)](V v) XSOFTMAX_STEP_LAMBDA {
+      return native<A>::zero_where_equal(v, one, native<A>::max_keeping_nan(v, V(T{}))); // what is absent is -inf
+    };
+    sum_.add(add_terms<false, A, T>(other, contiguous_row<const T>{p}, contiguous_row<T>{nullptr}, n));
   }
 
-  XSOFTMAX_STEP double_pair value() const { return scaled(sum_, 0); }
+  XSOFTMAX_STEP double value() const { return sum_.value(); }
 
 private:
-  exact_sum sum_;
+  T one_;
+  sum_of_blocks sum_;
 };
 
-/// The loss, and what the gradient of the target is.
+/// -log(1 - R) = log(1 + R / (1 - R))
+template <class A>
+XSOFTMAX_STEP batch<A, double> minus_log_of_complement(batch<A, double> rest) {
+  using D = batch<A, double>;
+  return math::log_of_sum<A>(D(1.0), rest / (D(1.0) - rest), D(0.0)).sum;
+}
+
+/// The loss, what the gradient of the target is, and R where p is above 1/2 (infinite elsewhere).
 template <class T>
 struct loss_of_row {
   double loss;
   T gradient;
+  double rest;
 };
 
-/// minus_log() is -log p, and only called where p says enough; log_probability() where it says nothing; others() where
-/// p is above 1/2.
-template <class A, class T, class MinusLog, class Others, class Log>
-XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, MinusLog&& minus_log, Others&& others, Log&& log_probability) {
-  using D = batch<A, double>;
-  const auto value = static_cast<double>(p);
-  if (value > 0.5) {
-    const double_pair rest = others();
-    // -log(1 - R) = log(1 + R / (1 - R))
-    const double odds = rest.high / (1.0 - rest.high);
-    return {math::log_of_sum<A>(D(1.0), D(odds), D(0.0)).sum.get(0), static_cast<T>(-rest.high)};
+/// Is p above 1/2? No other is then.
+template <class T>
+XSOFTMAX_INLINE bool is_dominating(T p) {
+  return static_cast<double>(p) > 0.5;
+}
+
+/// Of such a p, from R and minus_log_of_complement(R). An R of which subnormal probabilities may lack a part that
+/// counts says too little: log_probability() then gives R, too, since both agree to their squares.
+template <class T, class Log>
+XSOFTMAX_INLINE loss_of_row<T> loss_of_dominating(double rest, double loss, Log&& log_probability) {
+  if (rest < (sizeof(T) == 4 ? 0x1p-90 : 0x1p-900)) [[unlikely]] {
+    rest = loss = 0.0 - static_cast<double>(log_probability()); // not -0
   }
+  return {loss, static_cast<T>(-rest), rest};
+}
+
+/// Of any other. minus_log() is -log p, and only called where p says enough; log_probability() where it says nothing.
+template <class T, class MinusLog, class Log>
+XSOFTMAX_INLINE loss_of_row<T> loss_of_probability(T p, MinusLog&& minus_log, Log&& log_probability) {
+  const auto value = static_cast<double>(p);
   const T gradient = p - T{1};
   if (value >= 0x1p-100) {
-    return {minus_log(), gradient};
+    return {minus_log(), gradient, infinity<double>};
   }
   if (value != value) {
-    return {value, gradient};
+    return {value, gradient, infinity<double>};
   }
-  return {-static_cast<double>(log_probability()), gradient};
+  return {-static_cast<double>(log_probability()), gradient, infinity<double>};
 }
 
 /// One row after the other.
@@ -78,10 +91,11 @@ public:
       : task_(task), total_(task.total != nullptr ? *task.total : signed_sum_digits{}) {}
 
   void run() {
-    const bool indices = !task_.has_distributions && task_.smoothing == 0;
-    const bool batched = indices && task_.link == loss_link::softmax && wants_gradient() &&
+    const bool indices = is_of_indices();
+    const bool batched = task_.link == loss_link::softmax && wants_gradient() && task_.cols != 0 &&
                          has_plain_rows<T>(task_.z, task_.cols) && has_plain_rows<T>(task_.dz, task_.cols) &&
-                         task_.z.data != task_.dz.data;
+                         task_.z.data != task_.dz.data &&
+                         (!task_.has_distributions || task_.distributions.data != task_.dz.data);
     if (batched) {
       // As many rows at a time as stay in the first-level cache between softmax and what is left to do.
       constexpr std::size_t cached = 4096;
@@ -107,6 +121,9 @@ private:
   using V = batch<A, T>;
   using D = batch<A, double>;
 
+  /// No target is a distribution.
+  XSOFTMAX_STEP bool is_of_indices() const { return !task_.has_distributions && task_.smoothing == 0; }
+
   /// A class may be the one that is ignored.
   XSOFTMAX_STEP bool is_class(std::uint64_t y) const { return y < task_.cols && y != task_.ignored; }
 
@@ -122,43 +139,73 @@ private:
     forward.rows = rows;
     softmax<A, T>::run(forward);
     for (std::size_t r = first; r < first + rows; r += loss_group) {
-      stored_group(r, first + rows - r < loss_group ? first + rows - r : loss_group);
+      const std::size_t count = first + rows - r < loss_group ? first + rows - r : loss_group;
+      is_of_indices() ? stored_group(r, count) : stored_distributions(r, count);
+    }
+  }
+
+  /// The losses of one class in each of some rows whose probabilities are in dz, all logarithms at once. npos: of none.
+  XSOFTMAX_STEP void stored_losses(std::size_t first, std::size_t rows, const std::size_t* classes,
+                                   loss_of_row<T>* found) {
+    alignas(64) double p_of[loss_group];
+    alignas(64) double rest_of[loss_group]; // only where p dominates
+    for (std::size_t i = 0; i < rows; ++i) {
+      const T* const p = stored_row(first + i);
+      const T p_y = classes[i] == npos ? T{} : p[classes[i]];
+      p_of[i] = static_cast<double>(p_y);
+      rest_of[i] = 0.0;
+      if (is_dominating(p_y)) {
+        sum_of_others<A, T> others(p_y, rooms_.others);
+        for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA { others.add(p + from, to - from); });
+        rest_of[i] = others.value();
+      }
+    }
+    alignas(64) double minus_log_of[loss_group];
+    alignas(64) double of_complement[loss_group];
+    for_each_chunk<lanes<A, double>, lanes<A, double>>(0, rows, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+      const auto p = load_chunk<A, double>(contiguous_row<const double>{p_of}, i, extent, 1.0);
+      const auto rest = load_chunk<A, double>(contiguous_row<const double>{rest_of}, i, extent, 0.0);
+      store_chunk<A, false, double>(contiguous_row<double>{minus_log_of}, i, extent,
+                                    map([](D v) XSOFTMAX_STEP_LAMBDA { return negated(math::log<A>(v)); }, p));
+      store_chunk<A, false, double>(contiguous_row<double>{of_complement}, i, extent,
+                                    map([](D v) XSOFTMAX_STEP_LAMBDA { return minus_log_of_complement<A>(v); }, rest));
+    });
+    for (std::size_t i = 0; i < rows; ++i) {
+      if (classes[i] == npos) {
+        continue;
+      }
+      const T p_y = stored_row(first + i)[classes[i]];
+      const auto logarithm = [&]() XSOFTMAX_STEP_LAMBDA {
+        return log_probability<softmax_loss<A, T>>(first + i, classes[i]);
+      };
+      if (is_dominating(p_y)) {
+        found[i] = loss_of_dominating<T>(rest_of[i], of_complement[i], logarithm);
+      } else {
+        found[i] = loss_of_probability(
+            p_y, [&]() XSOFTMAX_STEP_LAMBDA { return minus_log_of[i]; }, logarithm);
+      }
     }
   }
 
   /// The losses of rows whose probabilities are in dz, and what is left to do for the gradient.
   XSOFTMAX_STEP void stored_group(std::size_t first, std::size_t rows) {
-    alignas(64) double log_of[loss_group];
+    std::size_t classes[loss_group];
     for (std::size_t i = 0; i < rows; ++i) {
       const std::uint64_t y = task_.targets.get(first + i);
-      log_of[i] = is_class(y) ? static_cast<double>(stored_row(first + i)[y]) : 1.0;
+      classes[i] = is_class(y) ? static_cast<std::size_t>(y) : npos;
     }
-    for_each_chunk<lanes<A, double>, lanes<A, double>>(0, rows, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
-      const contiguous_row<double> all{log_of};
-      store_chunk<A, false, double>(
-          all, i, extent,
-          map([](D p) XSOFTMAX_STEP_LAMBDA { return math::log<A>(p); }, load_chunk<A, double>(all, i, extent, 1.0)));
-    });
+    loss_of_row<T> found[loss_group];
+    stored_losses(first, rows, classes, found);
     double loss_of[loss_group];
     for (std::size_t i = 0; i < rows; ++i) {
       const std::size_t r = first + i;
       const std::uint64_t y = task_.targets.get(r);
-      T* const p = stored_row(r);
       if (!is_class(y)) {
         loss_of[i] = static_cast<double>(without_target(r, y));
         continue;
       }
-      const auto found = loss_of_probability<A, T>(
-          p[y], [&]() XSOFTMAX_STEP_LAMBDA { return -log_of[i]; },
-          [&]() XSOFTMAX_STEP_LAMBDA {
-            sum_of_others<A, T> others;
-            for_each_block([&](std::size_t from, std::size_t to)
-                               XSOFTMAX_STEP_LAMBDA { others.add(p + from, from, to - from, y); });
-            return others.value();
-          },
-          [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<softmax_loss<A, T>>(r, y); });
-      p[y] = found.gradient;
-      loss_of[i] = found.loss * weight_of(y);
+      stored_row(r)[y] = found[i].gradient;
+      loss_of[i] = found[i].loss * weight_of(y);
     }
     set_losses(first, rows, loss_of);
     // The factor, of as many elements at a time as have the same. It is finite: rows without a target stay 0 or NaN.
@@ -172,6 +219,108 @@ private:
         multiply(stored_row(r), task_.cols, static_cast<T>(weight_of(y) * task_.scale));
       }
     }
+  }
+
+  /// The same for targets that are distributions.
+  XSOFTMAX_STEP void stored_distributions(std::size_t first, std::size_t rows) {
+    std::size_t largest[loss_group];
+    for (std::size_t i = 0; i < rows; ++i) {
+      largest[i] = index_of_largest(plain_row_of<T>(task_.z, first + i));
+    }
+    loss_of_row<T> of_largest[loss_group];
+    stored_losses(first, rows, largest, of_largest);
+    double loss_of[loss_group];
+    block_buffer<T> q_room;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t r = first + i;
+      if (!has_target(r)) {
+        loss_of[i] = static_cast<double>(without_target(r, task_.targets.get(r)));
+        continue;
+      }
+      const contiguous_row<const T> z{static_cast<const T*>(rows_from<T>(task_.z, r).data)};
+      T* const p = stored_row(r);
+      const T p_m = p[largest[i]];
+      const target_distribution<A, T> target = target_of(r, plain_row_of<T>(task_.z, r));
+      distribution_loss<A, T> loss = loss_by_largest(*z.at(largest[i]), largest[i], of_largest[i]);
+      const auto targets_at = [&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        return target.block(z.from(static_cast<std::ptrdiff_t>(from)), from, to, q_room);
+      };
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        loss.add(z.from(static_cast<std::ptrdiff_t>(from)), targets_at(from, to), from, to - from);
+      });
+      settle(loss, p_m);
+      loss_of[i] = loss.loss();
+      for_each_block([&](std::size_t from, std::size_t to)
+                         XSOFTMAX_STEP_LAMBDA { loss.gradient(p + from, targets_at(from, to), from, to - from); });
+    }
+    set_losses(first, rows, loss_of);
+    if (has_adjacent_rows()) {
+      multiply(stored_row(first), rows * task_.cols, static_cast<T>(task_.scale));
+      return;
+    }
+    for (std::size_t r = first; r < first + rows; ++r) {
+      multiply(stored_row(r), task_.cols, static_cast<T>(task_.scale));
+    }
+  }
+
+  /// Is there a distribution for row r?
+  XSOFTMAX_STEP bool has_target(std::size_t r) const {
+    return task_.has_distributions || is_class(task_.targets.get(r));
+  }
+
+  /// That of a row with these logits.
+  template <class Row>
+  XSOFTMAX_STEP target_distribution<A, T> target_of(std::size_t r, const Row& z) const {
+    std::uint64_t classes = task_.cols;
+    if (task_.smoothing != 0) {
+      typename Row::buffer room;
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        classes -= count_masked<A, T>(z.template block<A>(from, to, room), to - from);
+      });
+    }
+    return target_distribution<A, T>(task_, r, classes, task_.has_distributions ? 0 : task_.targets.get(r));
+  }
+
+  /// What there is to know of a row by its largest element m.
+  XSOFTMAX_STEP distribution_loss<A, T> loss_by_largest(T z_m, std::size_t m, const loss_of_row<T>& of_m) {
+    return {rooms_, z_m, of_m.rest, m, of_m.loss};
+  }
+
+  static XSOFTMAX_STEP void settle(distribution_loss<A, T>& loss, T p_m) {
+    loss.settle_gaps();
+    if (p_m != p_m) {
+      loss.invalidate();
+    }
+  }
+
+  /// The first of the largest of a row's elements; 0 if all are NaN.
+  template <class Row>
+  __attribute__((noinline)) XSOFTMAX_FLATTEN std::size_t index_of_largest(const Row& z) {
+    const T m = maximum<A, T>(z, 0, task_.cols);
+    std::size_t found = npos;
+    typename Row::buffer room;
+    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+      const contiguous_row<const T> x = found == npos ? z.template block<A>(from, to, room) : contiguous_row<const T>{};
+      for (std::size_t i = 0; i < to - from && found == npos; i += lanes<A, T>) {
+        const std::size_t count = to - from - i < lanes<A, T> ? to - from - i : lanes<A, T>;
+        const V here = load_chunk<A, T>(x, i, partial_chunk<lanes<A, T>>{count}, not_a_number<T>).v[0];
+        if (!native<A>::all_below(here, m)) {
+          // 0 in the lanes that equal m, less their number: the largest is the first of them.
+          const V other = native<A>::zero_where_equal(here, V(m), V(-infinity<T>));
+          const T first = native<A>::largest_lane(other - lane_numbers());
+          found = first == -infinity<T> ? npos : from + i + static_cast<std::size_t>(-first);
+        }
+      }
+    });
+    return found == npos ? 0 : found;
+  }
+
+  static XSOFTMAX_STEP V lane_numbers() {
+    alignas(64) T number[lanes<A, T>];
+    for (std::size_t l = 0; l < lanes<A, T>; ++l) {
+      number[l] = static_cast<T>(l);
+    }
+    return native<A>::load(number);
   }
 
   XSOFTMAX_STEP T* stored_row(std::size_t r) const { return static_cast<T*>(rows_from<T>(task_.dz, r).data); }
@@ -208,23 +357,8 @@ private:
       return;
     }
     const Loss link(rows_from<T>(task_.z, r), task_.cols);
-    const any_row<T, const void> z = row_of<T>(task_.z, r);
-    block_buffer<T> z_room;
-    block_buffer<T> p_room;
-    const T z_y = z.template element<A>(y);
     T p_y;
-    link.probabilities(&z_y, &p_y, 1);
-    const auto found = loss_of_probability<A, T>(
-        p_y, [&]() XSOFTMAX_STEP_LAMBDA { return -math::log<A>(D(static_cast<double>(p_y))).get(0); },
-        [&]() XSOFTMAX_STEP_LAMBDA {
-          sum_of_others<A, T> others;
-          for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
-            link.probabilities(z.template block<A>(from, to, z_room).data, p_room.element, to - from);
-            others.add(p_room.element, from, to - from, y);
-          });
-          return others.value();
-        },
-        [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<Loss>(r, y); });
+    const auto found = loss_of_class(link, r, y, p_y);
     set_loss(r, found.loss * weight_of(y));
     if (wants_gradient()) {
       write_gradient(link, r, static_cast<T>(weight_of(y) * task_.scale),
@@ -236,42 +370,83 @@ private:
     }
   }
 
+  /// The loss of class y in row r, and its probability.
+  template <class Loss>
+  XSOFTMAX_STEP loss_of_row<T> loss_of_class(const Loss& link, std::size_t r, std::uint64_t y, T& p_y) {
+    const any_row<T, const void> z = row_of<T>(task_.z, r);
+    block_buffer<T> z_room;
+    block_buffer<T> p_room;
+    const T z_y = z.template element<A>(y);
+    link.probabilities(&z_y, &p_y, 1);
+    const auto logarithm = [&]() XSOFTMAX_STEP_LAMBDA { return log_probability<Loss>(r, y); };
+    if (is_dominating(p_y)) {
+      sum_of_others<A, T> others(p_y, rooms_.others);
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        link.probabilities(z.template block<A>(from, to, z_room).data, p_room.element, to - from);
+        others.add(p_room.element, to - from);
+      });
+      const double rest = others.value();
+      return loss_of_dominating<T>(rest, minus_log_of_complement<A>(D(rest)).get(0), logarithm);
+    }
+    return loss_of_probability(
+        p_y, [&]() XSOFTMAX_STEP_LAMBDA { return -math::log<A>(D(static_cast<double>(p_y))).get(0); }, logarithm);
+  }
+
   /// The same for a target that is a distribution.
   template <class Loss>
   __attribute__((noinline)) XSOFTMAX_FLATTEN void distribution_row(std::size_t r) {
-    const std::uint64_t y = task_.has_distributions ? 0 : task_.targets.get(r);
-    if (!task_.has_distributions && !is_class(y)) {
-      set_loss(r, static_cast<double>(without_target(r, y)));
+    if (!has_target(r)) {
+      set_loss(r, static_cast<double>(without_target(r, task_.targets.get(r))));
       return;
     }
     const source row = rows_from<T>(task_.z, r);
     const any_row<T, const void> z = row_of<T>(task_.z, r);
-    block_buffer<T> z_room;
     block_buffer<T> q_room;
-    std::uint64_t classes = task_.cols;
-    if (task_.smoothing != 0) {
-      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
-        classes -= count_masked<A, T>(z.template block<A>(from, to, z_room), to - from);
-      });
-    }
-    const target_distribution<A, T> target(task_, r, classes, y);
-    const typename Loss::logarithms logarithms(row, task_.cols);
-    distribution_loss<A, T> loss(logarithms.largest(), logarithms.below_dominating());
-    for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
-      block_buffer<T> log_room;
-      const auto x = z.template block<A>(from, to, z_room);
-      logarithms.write(source_at(x.data), to - from, log_room.element);
-      loss.add(x, target.block(x, from, to, q_room), {log_room.element}, from, to - from, q_room);
-    });
-    loss.settle();
-    if (task_.cols != 0 && !logarithms.exist()) {
-      loss.invalidate();
-    }
+    const target_distribution<A, T> target = target_of(r, z);
+    const distribution_loss<A, T> loss = loss_of_distribution<Loss>(r, target, q_room);
     set_loss(r, loss.loss());
     if (wants_gradient()) {
       write_gradient(Loss(row, task_.cols), r, static_cast<T>(task_.scale),
                      [&](contiguous_row<const T> x, T* p, std::size_t from, std::size_t n)
                          XSOFTMAX_STEP_LAMBDA { loss.gradient(p, target.block(x, from, from + n, q_room), from, n); });
+    }
+  }
+
+  template <class Loss>
+  XSOFTMAX_STEP distribution_loss<A, T> loss_of_distribution(std::size_t r, const target_distribution<A, T>& target,
+                                                             block_buffer<T>& q_room) {
+    const source row = rows_from<T>(task_.z, r);
+    const any_row<T, const void> z = row_of<T>(task_.z, r);
+    block_buffer<T> z_room;
+    if constexpr (Loss::has_slope) {
+      const typename Loss::logarithms logarithms(row, task_.cols);
+      distribution_loss<A, T> loss(rooms_, logarithms.largest(), logarithms.below_dominating());
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        block_buffer<T> log_room;
+        const auto x = z.template block<A>(from, to, z_room);
+        logarithms.write(source_at(x.data), to - from, log_room.element);
+        loss.add(x, target.block(x, from, to, q_room), {log_room.element}, from, to - from, q_room);
+      });
+      loss.settle();
+      if (task_.cols != 0 && !logarithms.exist()) {
+        loss.invalidate();
+      }
+      return loss;
+    } else {
+      if (task_.cols == 0) {
+        return distribution_loss<A, T>(rooms_, T{}, infinity<double>);
+      }
+      const std::size_t m = index_of_largest(z);
+      const T z_m = z.template element<A>(m);
+      T p_m;
+      const auto of_m = loss_of_class(Loss(row, task_.cols), r, m, p_m);
+      distribution_loss<A, T> loss = loss_by_largest(z_m, m, of_m);
+      for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
+        const auto x = z.template block<A>(from, to, z_room);
+        loss.add(x, target.block(x, from, to, q_room), from, to - from);
+      });
+      settle(loss, p_m);
+      return loss;
     }
   }
 
@@ -360,6 +535,7 @@ private:
 
   const cross_entropy_task<T>& task_;
   signed_sum total_;
+  row_rooms rooms_;
 };
 
 template <class A, class T>

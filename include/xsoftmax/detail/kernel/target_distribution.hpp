@@ -4,6 +4,7 @@
 //   q_i    = w_i ((1 - eps) t_i + [z_i > -inf] eps / C)     t_i given, or 1 at an index; C classes with z_i > -inf
 //   loss   = sum of q_i (-log p_i)                          0 where q_i = 0, whatever p_i
 //   W      = sum of q_i
+//          = sum of q_i (z_m - z_i) + W (-log p_m)          softmax, z_m the largest: one logarithm in a row
 //   dz_i   = W p_i - q_i                                    what a link with a slope divides by that
 //   dz_m   = (sum of q_i over the others) - W R             where p_m > 1/2, R = 1 - p_m: nothing collapses
 #pragma once
@@ -100,44 +101,101 @@ struct weight_terms {
   static XSOFTMAX_STEP double_pair term(T q, T) { return {static_cast<double>(q), 0.0}; }
 };
 
+/// Of a block: sum of q_i (m - x_i), none where q = 0, and sum of q_i, but for x_i = out.
+struct weighed_gaps {
+  double_pair gaps;
+  double_pair weights;
+};
+
+template <class A, class T>
+__attribute__((noinline)) XSOFTMAX_FLATTEN weighed_gaps weigh_gaps(contiguous_row<const T> x, contiguous_row<const T> q,
+                                                                   std::size_t n, T m, T out) {
+  using V = batch<A, T>;
+  using D = batch<A, double>;
+  lane_sum<A, T> gaps;
+  lane_sum<A, T> weights;
+  const D largest(static_cast<double>(m));
+  for_each_chunk<group_size<T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
+    const auto all = load_chunk<A, T>(q, i, extent, T{});
+    const auto z = load_chunk<A, T>(x, i, extent, T{});
+    const auto weight = in_doubles<A>(
+        map([&](V w, V v) XSOFTMAX_STEP_LAMBDA { return native<A>::zero_where_equal(v, V(out), w); }, all, z));
+    // Where there is no weight, something finite.
+    const auto logit = in_doubles<A>(
+        map([](V w, V v) XSOFTMAX_STEP_LAMBDA { return native<A>::zero_where_equal(w, V(T{}), v); }, all, z));
+    gaps.add(map([&](D w, D v) XSOFTMAX_STEP_LAMBDA { return uncontracted(w * (largest - v)); }, weight, logit));
+    weights.add(weight);
+  });
+  return {gaps.total(), weights.total()};
+}
+
+/// Where the sums of a row are added up.
+struct row_rooms {
+  signed_sum loss;
+  signed_sum rest;
+  signed_sum others;
+};
+
 /// The sums over a row, and with them its loss and its gradient.
 template <class A, class T>
 class distribution_loss {
 public:
   /// A dominating element has the value `top`, and the others the probability `below` together; infinite: there is
   /// none.
-  XSOFTMAX_STEP distribution_loss(T top, double below) : top_(top), below_(below) {}
+  XSOFTMAX_STEP distribution_loss(row_rooms& rooms, T top, double below)
+      : top_(top), below_(below), loss_sum_(rooms.loss), rest_(rooms.rest) {}
+
+  /// The same for softmax: the largest element, at `at`, has the loss `loss_of_top`.
+  XSOFTMAX_STEP distribution_loss(row_rooms& rooms, T top, double below, std::size_t at, double loss_of_top)
+      : distribution_loss(rooms, top, below) {
+    at_ = dominated() ? at : npos;
+    loss_of_top_ = loss_of_top;
+  }
 
   /// Elements [first, first + n), at most a block: logits, targets and logarithms. `room` is where q may lie.
   __attribute__((noinline)) XSOFTMAX_FLATTEN void add(contiguous_row<const T> x, contiguous_row<const T> q,
                                                       contiguous_row<const T> logs, std::size_t first, std::size_t n,
                                                       block_buffer<T>& room) {
-    add_block<A, T, loss_terms<A, T>>(minus_loss_, q, logs, n);
+    loss_sum_.add(sum_of_block<loss_terms<A, T>>(q, logs, n));
     if (dominated() && at_ == npos) {
       for (std::size_t i = 0; i < n; ++i) {
         if (*x.at(i) == top_) {
           at_ = first + i;
-          q_top_ = *q.at(i);
-          transform<A, T>([](batch<A, T> v) XSOFTMAX_STEP_LAMBDA { return v; }, q, contiguous_row<T>{room.element}, n);
-          room.element[i] = T{};
-          q = {room.element};
           break;
         }
       }
     }
-    add_block<A, T, weight_terms<A, T>>(rest_, q, q, n);
+    take_top_out(q, first, n, room);
+    rest_.add(sum_of_block<weight_terms<A, T>>(q, q, n));
+  }
+
+  /// The same for softmax, without logarithms.
+  XSOFTMAX_STEP void add(contiguous_row<const T> x, contiguous_row<const T> q, std::size_t first, std::size_t n) {
+    if (at_ - first < n) {
+      q_top_ = *q.at(at_ - first);
+    }
+    const weighed_gaps block = weigh_gaps<A, T>(x, q, n, top_, dominated() ? top_ : not_a_number<T>);
+    if (sizeof(T) == 4 || (is_finite(block.gaps) && is_finite(block.weights))) [[likely]] {
+      loss_sum_.add(block.gaps);
+      rest_.add(block.weights);
+    } else {
+      add_one_by_one(x, q, n);
+    }
   }
 
   /// After all blocks.
   XSOFTMAX_STEP void settle() {
-    const double rest = rest_.value().high;
-    whole_ = dominated() ? rest + static_cast<double>(q_top_) : rest;
+    settle_weights();
+    loss_ = 0.0 - loss_sum_.value(); // not -0
+    validate();
+  }
+
+  /// The same for softmax.
+  XSOFTMAX_STEP void settle_gaps() {
     using D = batch<A, double>;
-    top_gradient_ = static_cast<T>(native<A>::negative_multiply_add(D(whole_), D(below_), D(rest)).get(0));
-    loss_ = 0.0 - minus_loss_.value().high; // not -0
-    if (!(whole_ - whole_ == 0)) {
-      invalidate();
-    }
+    settle_weights();
+    loss_ = native<A>::multiply_add(D(whole_), D(loss_of_top_), D(loss_sum_.value())).get(0) + 0.0; // not -0
+    validate();
   }
 
   /// Everything is NaN.
@@ -179,13 +237,62 @@ public:
 private:
   XSOFTMAX_STEP bool dominated() const { return below_ < 1.0; }
 
+  /// q without the dominating element, if that is among [first, first + n).
+  XSOFTMAX_STEP void take_top_out(contiguous_row<const T>& q, std::size_t first, std::size_t n, block_buffer<T>& room) {
+    if (at_ - first < n) {
+      q_top_ = *q.at(at_ - first);
+      transform<A, T>([](batch<A, T> v) XSOFTMAX_STEP_LAMBDA { return v; }, q, contiguous_row<T>{room.element}, n);
+      room.element[at_ - first] = T{};
+      q = {room.element};
+    }
+  }
+
+  /// A block that holds infinities or NaN, or products that overflow.
+  __attribute__((noinline, cold)) void add_one_by_one(contiguous_row<const T> x, contiguous_row<const T> q,
+                                                      std::size_t n) {
+    signed_sum gaps;
+    signed_sum weights;
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto w = static_cast<double>(*q.at(i));
+      if (w != 0) {
+        gaps.add({w * (static_cast<double>(top_) - static_cast<double>(*x.at(i))), 0.0});
+        if (!dominated() || *x.at(i) != top_) {
+          weights.add({w, 0.0});
+        }
+      }
+    }
+    loss_sum_.add(gaps.value());
+    rest_.add(weights.value());
+  }
+
+  template <class Formula>
+  static XSOFTMAX_STEP double_pair sum_of_block(contiguous_row<const T> x, contiguous_row<const T> y, std::size_t n) {
+    signed_sum sum;
+    add_block<A, T, Formula>(sum, x, y, n);
+    return sum.value();
+  }
+
+  XSOFTMAX_STEP void settle_weights() {
+    using D = batch<A, double>;
+    const double rest = rest_.value();
+    whole_ = dominated() ? rest + static_cast<double>(q_top_) : rest;
+    top_gradient_ = static_cast<T>(native<A>::negative_multiply_add(D(whole_), D(below_), D(rest)).get(0));
+  }
+
+  XSOFTMAX_STEP void validate() {
+    if (!(whole_ - whole_ == 0)) {
+      invalidate();
+    }
+  }
+
   T top_;
   double below_;
-  std::size_t at_ = npos;
+  std::size_t at_ = npos; ///< of the dominating element
+  double loss_of_top_ = 0;
   T q_top_{};
   T top_gradient_{};
-  signed_sum minus_loss_;
-  signed_sum rest_; ///< of q, but for the dominating element
+  sum_of_blocks loss_sum_; ///< of its terms, negative; for softmax of the gaps
+  sum_of_blocks rest_;     ///< of q, but for the dominating element
   double whole_ = 0;
   double loss_ = 0;
 };

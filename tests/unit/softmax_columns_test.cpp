@@ -201,13 +201,13 @@ TEMPLATE_LIST_TEST_CASE("softmax: columns at both ends of what is near 0", "[sof
   // probabilities.
   findings found;
   for (const std::size_t n : {2u, 33u, 64u, 1000u, 4100u}) {
-    for (const T reach : {T(13), T(18.5), T(20.7)}) {
+    for (const T reach : {T(13), T(18.5), T(20.7), T(24), T(27), T(34), T(40.5)}) {
       for (const std::size_t high : {std::size_t{1}, n / 2, n - 1}) {
         std::vector<std::vector<T>> rows;
         for (std::size_t r = 0; r < 18; ++r) {
-          std::vector<T> z(n, -reach);
+          std::vector<T> z(n, static_cast<T>(r) * T(0.0211) - reach);
           for (std::size_t i = 0; i < high; ++i) {
-            z[(i * 7 + r) % n] = reach - static_cast<T>(r) * T(0.01);
+            z[(i * 7 + r) % n] = reach - static_cast<T>(r) * T(0.0137);
           }
           rows.push_back(std::move(z));
         }

@@ -239,7 +239,6 @@ private:
       }
       const contiguous_row<const T> z{static_cast<const T*>(rows_from<T>(task_.z, r).data)};
       T* const p = stored_row(r);
-      const T p_m = p[largest[i]];
       const target_distribution<A, T> target = target_of(r, plain_row_of<T>(task_.z, r));
       distribution_loss<A, T> loss = loss_by_largest(*z.at(largest[i]), largest[i], of_largest[i]);
       const auto targets_at = [&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
@@ -248,7 +247,7 @@ private:
       for_each_block([&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
         loss.add(z.from(static_cast<std::ptrdiff_t>(from)), targets_at(from, to), from, to - from);
       });
-      settle(loss, p_m);
+      loss.settle_gaps();
       loss_of[i] = loss.loss();
       for_each_block([&](std::size_t from, std::size_t to)
                          XSOFTMAX_STEP_LAMBDA { loss.gradient(p + from, targets_at(from, to), from, to - from); });
@@ -284,13 +283,6 @@ private:
   /// What there is to know of a row by its largest element m.
   XSOFTMAX_STEP distribution_loss<A, T> loss_by_largest(T z_m, std::size_t m, const loss_of_row<T>& of_m) {
     return {rooms_, z_m, of_m.rest, m, of_m.loss};
-  }
-
-  static XSOFTMAX_STEP void settle(distribution_loss<A, T>& loss, T p_m) {
-    loss.settle_gaps();
-    if (p_m != p_m) {
-      loss.invalidate();
-    }
   }
 
   /// The first of the largest of a row's elements; 0 if all are NaN.
@@ -445,7 +437,7 @@ private:
         const auto x = z.template block<A>(from, to, z_room);
         loss.add(x, target.block(x, from, to, q_room), from, to - from);
       });
-      settle(loss, p_m);
+      loss.settle_gaps();
       return loss;
     }
   }

@@ -21,13 +21,14 @@
 #endif
 
 /// Forced inlining: a function that is never emitted cannot be merged by the linker with a copy built for another
-/// architecture.
+/// architecture. For what does not have the architecture in its template arguments, and for what users may call.
 #define XSOFTMAX_INLINE inline __attribute__((always_inline))
 #define XSOFTMAX_LAMBDA __attribute__((always_inline))
 
-/// The same for a step of a kernel: what has the architecture in its template arguments, so that no linker could merge
-/// it with that of another, and is called only from what is XSOFTMAX_FLATTEN. g++ optimises every function that is
-/// forced inline by itself, and then once more at each level that it is inlined into: a chain of ten steps, ten times.
+/// The same for a step of a kernel: what has the architecture in its template arguments, or in those of the function
+/// that it is given, so that no linker could merge it with that of another, and is called only from what is
+/// XSOFTMAX_FLATTEN, as every function of a kernel is that is not a step. g++ optimises every function that is forced
+/// inline by itself, and then once more at each level that it is inlined into: a chain of ten steps, ten times.
 /// Flattened, the chain is put together once, which takes a quarter of the time. It leaves out what another
 /// optimisation has made a copy of before, with other parameters; hence noclone.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__NO_INLINE__)

@@ -16,8 +16,8 @@ struct pack {
 
 /// f(index_constant<0>{}), ..., f(index_constant<N - 1>{}).
 template <std::size_t N, class F>
-XSOFTMAX_INLINE auto make_pack(F&& f) {
-  return [&]<std::size_t... I>(std::index_sequence<I...>) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP auto make_pack(F&& f) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) XSOFTMAX_STEP_LAMBDA {
     return pack<decltype(f(index_constant<0>{})), N>{{f(index_constant<I>{})...}};
   }
   (std::make_index_sequence<N>{});
@@ -25,17 +25,18 @@ XSOFTMAX_INLINE auto make_pack(F&& f) {
 
 /// f on each batch of x and those beside it in y...
 template <class F, class B, std::size_t N, class... C>
-XSOFTMAX_INLINE auto map(F&& f, const pack<B, N>& x, const pack<C, N>&... y) {
-  return make_pack<N>([&](auto b) XSOFTMAX_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]...); });
+XSOFTMAX_STEP auto map(F&& f, const pack<B, N>& x, const pack<C, N>&... y) {
+  return make_pack<N>([&](auto b)
+                          XSOFTMAX_STEP_LAMBDA { return f(x.v[decltype(b)::value], y.v[decltype(b)::value]...); });
 }
 
 /// Batches folded into one, the upper half onto the lower.
 template <class B, std::size_t N, class F>
-XSOFTMAX_INLINE B fold_batches(const pack<B, N>& x, F&& f) {
+XSOFTMAX_STEP B fold_batches(const pack<B, N>& x, F&& f) {
   if constexpr (N == 1) {
     return x.v[0];
   } else {
-    return fold_batches(make_pack<N / 2>([&](auto n) XSOFTMAX_LAMBDA {
+    return fold_batches(make_pack<N / 2>([&](auto n) XSOFTMAX_STEP_LAMBDA {
                           return f(x.v[decltype(n)::value], x.v[decltype(n)::value + N / 2]);
                         }),
                         f);
@@ -60,18 +61,18 @@ struct contiguous_row {
   XSOFTMAX_INLINE contiguous_row from(std::ptrdiff_t offset) const { return {data + offset}; }
 
   template <class A, class Value>
-  XSOFTMAX_INLINE batch<A, Value> load(std::size_t i) const {
+  XSOFTMAX_STEP batch<A, Value> load(std::size_t i) const {
     return native<A>::template load<Value>(at(i));
   }
 
   template <class A>
-  XSOFTMAX_INLINE void store(std::size_t i, batch<A, T> v) const {
+  XSOFTMAX_STEP void store(std::size_t i, batch<A, T> v) const {
     native<A>::store(at(i), v);
   }
 
   /// Past the caches; the address is aligned to the batch.
   template <class A>
-  XSOFTMAX_INLINE void stream(std::size_t i, batch<A, T> v) const {
+  XSOFTMAX_STEP void stream(std::size_t i, batch<A, T> v) const {
     native<A>::stream(at(i), v);
   }
 };
@@ -94,7 +95,7 @@ struct partial_chunk {
 
 /// How many of the chunk's elements batch b holds.
 template <class A, class T, class Extent>
-XSOFTMAX_INLINE std::size_t lanes_of_batch(Extent extent, std::size_t b) {
+XSOFTMAX_STEP std::size_t lanes_of_batch(Extent extent, std::size_t b) {
   const std::size_t before = b * lanes<A, T>;
   const std::size_t rest = extent.size > before ? extent.size - before : 0;
   return rest < lanes<A, T> ? rest : lanes<A, T>;
@@ -102,22 +103,22 @@ XSOFTMAX_INLINE std::size_t lanes_of_batch(Extent extent, std::size_t b) {
 
 /// The chunk that begins at element i; lanes that are not there hold `fill`.
 template <class A, class T, class Row, class Extent>
-XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
+XSOFTMAX_STEP auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
   constexpr std::size_t width = lanes<A, T>;
   pack<batch<A, T>, Extent::padded / width> x;
   if constexpr (Extent::full && requires { row.template load_pack<A, Extent::padded / width>(i); }) {
     x = row.template load_pack<A, Extent::padded / width>(i);
   } else if constexpr (Extent::full) {
-    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       x.v[decltype(b)::value] = row.template load<A, T>(i + decltype(b)::value * width);
     });
   } else if constexpr (native<A>::masks && Row::addressable) {
-    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       x.v[decltype(b)::value] = native<A>::load_partial(row.at(i + decltype(b)::value * width), count, fill);
     });
   } else {
-    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Extent::padded / width>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t first = i + decltype(b)::value * width;
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       if (count == width) {
@@ -138,10 +139,10 @@ XSOFTMAX_INLINE auto load_chunk(Row row, std::size_t i, Extent extent, T fill) {
 /// Writes the chunk that begins at element i; lanes that are not there are not written. With Stream, past the caches:
 /// the chunk's address is then aligned to the batch.
 template <class A, bool Stream = false, class T, class Row, class Extent, class Pack>
-XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pack& y) {
+XSOFTMAX_STEP void store_chunk(Row row, std::size_t i, Extent extent, const Pack& y) {
   constexpr std::size_t width = lanes<A, T>;
   if constexpr (Extent::full) {
-    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Pack::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t offset = decltype(b)::value * width;
       if constexpr (Stream) {
         row.template stream<A>(i + offset, y.v[decltype(b)::value]);
@@ -150,14 +151,14 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
       }
     });
   } else if constexpr (native<A>::masks && Row::addressable) {
-    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Pack::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       if (count != 0) { // which a masked store takes longer to find out
         native<A>::store_partial(row.at(i + decltype(b)::value * width), count, y.v[decltype(b)::value]);
       }
     });
   } else {
-    unroll<Pack::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<Pack::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t first = i + decltype(b)::value * width;
       const std::size_t count = lanes_of_batch<A, T>(extent, decltype(b)::value);
       if (count == width) {
@@ -176,7 +177,7 @@ XSOFTMAX_INLINE void store_chunk(Row row, std::size_t i, Extent extent, const Pa
 /// step(i, extent) over [first, last): full chunks of Wide elements while they fit, then full chunks of Narrow
 /// elements, then one partial chunk padded to Narrow.
 template <std::size_t Wide, std::size_t Narrow, class Step>
-XSOFTMAX_INLINE void for_each_chunk(std::size_t first, std::size_t last, Step&& step) {
+XSOFTMAX_STEP void for_each_chunk(std::size_t first, std::size_t last, Step&& step) {
   static_assert(Wide % Narrow == 0);
   std::size_t i = first;
   for (; last - i >= Wide; i += Wide) {

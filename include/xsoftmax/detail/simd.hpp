@@ -41,14 +41,14 @@ struct index_constant {
 };
 
 template <class Body, std::size_t... I>
-XSOFTMAX_INLINE void unroll_over(std::index_sequence<I...>, Body&& body) {
+XSOFTMAX_STEP void unroll_over(std::index_sequence<I...>, Body&& body) {
   (body(index_constant<I>{}), ...);
 }
 
 /// body(index_constant<0>{}), ..., body(index_constant<N - 1>{}): unrolled by the front end, not by the optimiser's
 /// leave.
 template <std::size_t N, class Body>
-XSOFTMAX_INLINE void unroll(Body&& body) {
+XSOFTMAX_STEP void unroll(Body&& body) {
   unroll_over(std::make_index_sequence<N>{}, body);
 }
 

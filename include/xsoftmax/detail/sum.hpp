@@ -116,16 +116,16 @@ struct lane_batch<A, float> {
 
   D sum = D(0.0);
 
-  XSOFTMAX_INLINE void add(D e) { sum += e; }
+  XSOFTMAX_STEP void add(D e) { sum += e; }
 
-  XSOFTMAX_INLINE void merge(const lane_batch& other) { sum += other.sum; }
+  XSOFTMAX_STEP void merge(const lane_batch& other) { sum += other.sum; }
 
   /// The lanes added as a tree.
-  XSOFTMAX_INLINE double_pair total() const { return {add_lanes<native<A>>(sum), 0.0}; }
+  XSOFTMAX_STEP double_pair total() const { return {add_lanes<native<A>>(sum), 0.0}; }
 
   /// One level of the trees of several rows: their lanes in units of `Unit`, even ones with odd ones.
   template <std::size_t Unit>
-  static XSOFTMAX_INLINE lane_batch level(const lane_batch& a, const lane_batch& b) {
+  static XSOFTMAX_STEP lane_batch level(const lane_batch& a, const lane_batch& b) {
     lane_batch even;
     lane_batch odd;
     native<A>::template deal<Unit>(a.sum, b.sum, even.sum, odd.sum);
@@ -134,16 +134,16 @@ struct lane_batch<A, float> {
   }
 
   /// Where each lane is the sum of a row.
-  XSOFTMAX_INLINE row_totals<D> totals() const { return {sum, D(0.0)}; }
+  XSOFTMAX_STEP row_totals<D> totals() const { return {sum, D(0.0)}; }
 
   /// part(j) is where the numbers number j of all lanes lie.
   template <class Part>
-  XSOFTMAX_INLINE void load(Part&& part) {
+  XSOFTMAX_STEP void load(Part&& part) {
     sum = native<A>::load(part(0));
   }
 
   template <class Part>
-  XSOFTMAX_INLINE void store(Part&& part) const {
+  XSOFTMAX_STEP void store(Part&& part) const {
     native<A>::store(part(0), sum);
   }
 };
@@ -157,23 +157,23 @@ struct lane_batch<A, double> {
   D high = D(0.0);
   D low = D(0.0);
 
-  XSOFTMAX_INLINE void add(D e) { low += add_high(e); }
+  XSOFTMAX_STEP void add(D e) { low += add_high(e); }
 
-  XSOFTMAX_INLINE void add(const addend<D>& e) { low += add_high(e.value) - e.excess; }
+  XSOFTMAX_STEP void add(const addend<D>& e) { low += add_high(e.value) - e.excess; }
 
   /// Without rounding error: power * q is exact.
-  XSOFTMAX_INLINE void add(const precise_term<D>& e) {
+  XSOFTMAX_STEP void add(const precise_term<D>& e) {
     const D small = e.power * e.q;
     const D rounded = e.power + small;
     low += add_high(rounded) + (small - (rounded - e.power));
   }
 
-  XSOFTMAX_INLINE void merge(const lane_batch& other) { low = (low + other.low) + add_high(other.high); }
+  XSOFTMAX_STEP void merge(const lane_batch& other) { low = (low + other.low) + add_high(other.high); }
 
-  XSOFTMAX_INLINE double_pair total() const { return add_lanes<native<A>>(high, low); }
+  XSOFTMAX_STEP double_pair total() const { return add_lanes<native<A>>(high, low); }
 
   template <std::size_t Unit>
-  static XSOFTMAX_INLINE lane_batch level(const lane_batch& a, const lane_batch& b) {
+  static XSOFTMAX_STEP lane_batch level(const lane_batch& a, const lane_batch& b) {
     lane_batch even;
     lane_batch odd;
     native<A>::template deal<Unit>(a.high, b.high, even.high, odd.high);
@@ -182,26 +182,26 @@ struct lane_batch<A, double> {
     return even;
   }
 
-  XSOFTMAX_INLINE row_totals<D> totals() const {
+  XSOFTMAX_STEP row_totals<D> totals() const {
     const auto s = two_sum(high, low);
     return {s.sum, rounded_low(s.sum, s.error)};
   }
 
   template <class Part>
-  XSOFTMAX_INLINE void load(Part&& part) {
+  XSOFTMAX_STEP void load(Part&& part) {
     high = native<A>::load(part(0));
     low = native<A>::load(part(1));
   }
 
   template <class Part>
-  XSOFTMAX_INLINE void store(Part&& part) const {
+  XSOFTMAX_STEP void store(Part&& part) const {
     native<A>::store(part(0), high);
     native<A>::store(part(1), low);
   }
 
 private:
   /// Returns what the addition rounds away.
-  XSOFTMAX_INLINE D add_high(D e) {
+  XSOFTMAX_STEP D add_high(D e) {
     const auto s = two_sum(high, e);
     high = s.sum;
     return s.error;
@@ -210,7 +210,7 @@ private:
 
 /// What two neighbours of a lane add to it.
 template <class A>
-XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(batch<A, float> x, batch<A, float> y) {
+XSOFTMAX_STEP pack<batch<A, double>, 2> neighbours(batch<A, float> x, batch<A, float> y) {
   pack<batch<A, double>, 2> both;
   native<A>::widen(x + y, both.v[0], both.v[1]);
   return both;
@@ -218,8 +218,8 @@ XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(batch<A, float> x, batch<A,
 
 /// The same of precise terms: only the small parts power * q of two neighbours are added in float.
 template <class A>
-XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(const precise_term<batch<A, float>>& x,
-                                                     const precise_term<batch<A, float>>& y) {
+XSOFTMAX_STEP pack<batch<A, double>, 2> neighbours(const precise_term<batch<A, float>>& x,
+                                                   const precise_term<batch<A, float>>& y) {
   using D = batch<A, double>;
   D x_low, x_high, y_low, y_high, small_low, small_high;
   native<A>::widen(x.power, x_low, x_high);
@@ -230,12 +230,12 @@ XSOFTMAX_INLINE pack<batch<A, double>, 2> neighbours(const precise_term<batch<A,
 
 /// The neighbour of one that has none.
 template <class A>
-XSOFTMAX_INLINE batch<A, float> absent_neighbour(batch<A, float>) {
+XSOFTMAX_STEP batch<A, float> absent_neighbour(batch<A, float>) {
   return batch<A, float>(0.0f);
 }
 
 template <class A>
-XSOFTMAX_INLINE precise_term<batch<A, float>> absent_neighbour(const precise_term<batch<A, float>>&) {
+XSOFTMAX_STEP precise_term<batch<A, float>> absent_neighbour(const precise_term<batch<A, float>>&) {
   return {batch<A, float>(0.0f), batch<A, float>(0.0f)};
 }
 
@@ -251,37 +251,37 @@ public:
   /// Adds an aligned run of one or more groups, the last of which may be half of one: terms as T, as precise terms, or
   /// what else a lane takes.
   template <class E, std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<E, N>& e) {
+  XSOFTMAX_STEP void add(const pack<E, N>& e) {
     if constexpr (enters_in_pairs<A, E>) {
       constexpr std::size_t per_lanes = virtual_lanes<T> / lanes<A, T>;
       static_assert(N % per_lanes == 0);
-      const auto enter = [&](auto b, const pack<batch<A, double>, 2>& both) XSOFTMAX_LAMBDA {
+      const auto enter = [&](auto b, const pack<batch<A, double>, 2>& both) XSOFTMAX_STEP_LAMBDA {
         lane_[2 * decltype(b)::value].add(both.v[0]);
         lane_[2 * decltype(b)::value + 1].add(both.v[1]);
       };
-      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_STEP_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + decltype(b)::value;
           enter(b, neighbours<A>(e.v[first], e.v[first + per_lanes]));
         });
       });
       if constexpr (N % (2 * per_lanes) != 0) {
-        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           const E& alone = e.v[N - per_lanes + decltype(b)::value];
           enter(b, neighbours<A>(alone, absent_neighbour<A>(alone)));
         });
       }
     } else {
       static_assert(N % batches == 0);
-      unroll<N>([&](auto b) XSOFTMAX_LAMBDA { lane_[decltype(b)::value % batches].add(e.v[decltype(b)::value]); });
+      unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA { lane_[decltype(b)::value % batches].add(e.v[decltype(b)::value]); });
     }
   }
 
   /// The block's sum, lanes added as a tree: batches first, then the lanes of the one that is left.
-  XSOFTMAX_INLINE double_pair total() const { return one_batch().total(); }
+  XSOFTMAX_STEP double_pair total() const { return one_batch().total(); }
 
   /// The levels of the tree that need no lane of another batch.
-  XSOFTMAX_INLINE lane_batch<A, T> one_batch() const {
+  XSOFTMAX_STEP lane_batch<A, T> one_batch() const {
     lane_sum t = *this;
     t.template add_halves<batches>();
     return t.lane_[0];
@@ -291,10 +291,10 @@ private:
   static constexpr std::size_t batches = virtual_lanes<T> / lanes<A, double>;
 
   template <std::size_t Count>
-  XSOFTMAX_INLINE void add_halves() {
+  XSOFTMAX_STEP void add_halves() {
     if constexpr (Count > 1) {
       unroll<Count / 2>(
-          [&](auto b) XSOFTMAX_LAMBDA { lane_[decltype(b)::value].merge(lane_[decltype(b)::value + Count / 2]); });
+          [&](auto b) XSOFTMAX_STEP_LAMBDA { lane_[decltype(b)::value].merge(lane_[decltype(b)::value + Count / 2]); });
       add_halves<Count / 2>();
     }
   }
@@ -304,9 +304,9 @@ private:
 
 /// Floats as doubles, in the same order.
 template <class A, std::size_t N>
-XSOFTMAX_INLINE pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>, N>& x) {
+XSOFTMAX_STEP pack<batch<A, double>, 2 * N> widened(const pack<batch<A, float>, N>& x) {
   pack<batch<A, double>, 2 * N> y;
-  unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+  unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA {
     native<A>::widen(x.v[decltype(b)::value], y.v[2 * decltype(b)::value], y.v[2 * decltype(b)::value + 1]);
   });
   return y;
@@ -329,16 +329,16 @@ enum class neighbour_sum : unsigned char { in_float, in_double };
 template <class A, class T, neighbour_sum Neighbours = neighbour_sum::in_float>
 class term_sum : public lane_sum<A, T> {
 public:
-  XSOFTMAX_INLINE term_sum() {}
+  XSOFTMAX_STEP term_sum() {}
 
   /// Of such a run.
   template <std::size_t N>
-  XSOFTMAX_INLINE explicit term_sum(const pack<batch<A, T>, N>& e) {
+  XSOFTMAX_STEP explicit term_sum(const pack<batch<A, T>, N>& e) {
     add(e);
   }
 
   template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, T>, N>& e) {
+  XSOFTMAX_STEP void add(const pack<batch<A, T>, N>& e) {
     if constexpr (Neighbours == neighbour_sum::in_double && sizeof(T) == sizeof(float)) {
       lane_sum<A, T>::add(widened<A>(e));
     } else {
@@ -363,7 +363,7 @@ struct shifted_lanes {
 
   /// As in lane_batch.
   template <std::size_t Unit>
-  static XSOFTMAX_INLINE shifted_lanes level(const shifted_lanes& a, const shifted_lanes& b) {
+  static XSOFTMAX_STEP shifted_lanes level(const shifted_lanes& a, const shifted_lanes& b) {
     D even_first, even_second, odd_first, odd_second;
     native<A>::template deal<Unit>(a.even, b.even, even_first, even_second);
     native<A>::template deal<Unit>(a.odd, b.odd, odd_first, odd_second);
@@ -371,7 +371,7 @@ struct shifted_lanes {
   }
 
   /// As in lane_batch, and the last level.
-  XSOFTMAX_INLINE row_totals<D> totals() const { return {(even + odd) * D(0x1p896), D(0.0)}; }
+  XSOFTMAX_STEP row_totals<D> totals() const { return {(even + odd) * D(0x1p896), D(0.0)}; }
 };
 
 /// Shifted, which takes less than a conversion: 2^-896 times the terms, since the exponents keep their bits. Even lanes
@@ -381,22 +381,22 @@ template <class A, neighbour_sum Neighbours>
 requires shifts_to_double<A>
 class term_sum<A, float, Neighbours> {
 public:
-  XSOFTMAX_INLINE term_sum() : even_(zeros()), odd_(zeros()) {}
+  XSOFTMAX_STEP term_sum() : even_(zeros()), odd_(zeros()) {}
 
   /// Of such a run.
   template <std::size_t N>
-  XSOFTMAX_INLINE explicit term_sum(const pack<batch<A, float>, N>& e) {
+  XSOFTMAX_STEP explicit term_sum(const pack<batch<A, float>, N>& e) {
     enter<true>(e);
   }
 
   /// As lane_sum.
   template <std::size_t N>
-  XSOFTMAX_INLINE void add(const pack<batch<A, float>, N>& e) {
+  XSOFTMAX_STEP void add(const pack<batch<A, float>, N>& e) {
     enter<false>(e);
   }
 
   /// The levels of the tree that need no lane of another batch.
-  XSOFTMAX_INLINE shifted_lanes<A> one_batch() const {
+  XSOFTMAX_STEP shifted_lanes<A> one_batch() const {
     if constexpr (per_lanes == 2) {
       return {even_.v[0] + even_.v[1], odd_.v[0] + odd_.v[1]};
     } else {
@@ -405,7 +405,7 @@ public:
   }
 
   /// The tree of lane_sum.
-  XSOFTMAX_INLINE double_pair total() const {
+  XSOFTMAX_STEP double_pair total() const {
     const auto lanes = one_batch();
     const double sum = add_lanes_apart<native<A>>(lanes.even, lanes.odd) * 0x1p896;
     return {sum < 0x1p128 ? sum : __builtin_inf(), 0.0};
@@ -416,23 +416,23 @@ private:
   static constexpr std::size_t per_lanes = virtual_lanes<float> / lanes<A, float>;
   static_assert(per_lanes <= 2);
 
-  static XSOFTMAX_INLINE pack<D, per_lanes> zeros() {
-    return make_pack<per_lanes>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  static XSOFTMAX_STEP pack<D, per_lanes> zeros() {
+    return make_pack<per_lanes>([](auto) XSOFTMAX_STEP_LAMBDA { return D(0.0); });
   }
 
   /// IsFirst: what it is added to is 0.
   template <bool IsFirst, std::size_t N>
-  XSOFTMAX_INLINE void enter(const pack<batch<A, float>, N>& e) {
+  XSOFTMAX_STEP void enter(const pack<batch<A, float>, N>& e) {
     static_assert(N % per_lanes == 0);
     if constexpr (Neighbours == neighbour_sum::in_double) {
-      unroll<N>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = decltype(b)::value;
         constexpr bool is_first = IsFirst && at < per_lanes;
         enter_lanes<is_first, at % per_lanes>(e.v[at]);
       });
     } else {
-      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_LAMBDA {
-        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<N / (2 * per_lanes)>([&](auto g) XSOFTMAX_STEP_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           constexpr std::size_t at = decltype(b)::value;
           constexpr std::size_t first = decltype(g)::value * 2 * per_lanes + at;
           constexpr bool is_first = IsFirst && first < per_lanes;
@@ -440,7 +440,7 @@ private:
         });
       });
       if constexpr (N % (2 * per_lanes) != 0) {
-        unroll<per_lanes>([&](auto b) XSOFTMAX_LAMBDA {
+        unroll<per_lanes>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           constexpr std::size_t at = decltype(b)::value;
           enter_lanes<IsFirst && N == per_lanes, at>(e.v[N - per_lanes + at]);
         });
@@ -449,7 +449,7 @@ private:
   }
 
   template <bool IsFirst, std::size_t At>
-  XSOFTMAX_INLINE void enter_lanes(batch<A, float> e) {
+  XSOFTMAX_STEP void enter_lanes(batch<A, float> e) {
     D even;
     D odd;
     native<A>::shift_to_double(e, even, odd);
@@ -458,7 +458,7 @@ private:
   }
 
   template <class N, class V>
-  static XSOFTMAX_INLINE double add_lanes_apart(V even, V odd) {
+  static XSOFTMAX_STEP double add_lanes_apart(V even, V odd) {
     if constexpr (V::size == 2) {
       // The last two levels of either: (0, 1) + (2, 3), then the lanes of both.
       V first, second;
@@ -478,7 +478,7 @@ private:
 /// gives the one_batch() of a row, by reference, since g++ copies it in small pieces; the levels of the trees that are
 /// left are those of all rows at once.
 template <class A, std::size_t Unit = 1, std::size_t First = 0, std::size_t Step = 1, class Lanes>
-XSOFTMAX_INLINE decltype(auto) sums_of_rows(Lanes&& lanes_of_row) {
+XSOFTMAX_STEP decltype(auto) sums_of_rows(Lanes&& lanes_of_row) {
   constexpr std::size_t width = lanes<A, double>;
   if constexpr (Unit == width) {
     return lanes_of_row(index_constant<First>{});

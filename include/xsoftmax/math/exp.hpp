@@ -60,7 +60,7 @@ struct exp_format<double> {
 
 /// (q(t) - t) / t^2 with q(t) = exp(t) - 1, for |t| <= 1.04 ln 2 / 32; relative error of 1 + q below 0.032 * 2^-24.
 template <class A>
-XSOFTMAX_INLINE batch<A, float> exp_remainder(batch<A, float> t, batch<A, float>) {
+XSOFTMAX_STEP batch<A, float> exp_remainder(batch<A, float> t, batch<A, float>) {
   using F = batch<A, float>;
   return native<A>::multiply_add(F(0x1.55559Ep-3f), t, F(0x1.00024Ap-1f));
 }
@@ -68,7 +68,7 @@ XSOFTMAX_INLINE batch<A, float> exp_remainder(batch<A, float> t, batch<A, float>
 /// The same for double, |t| <= ln 2 / 2; relative error of 1 + q below 0.035 * 2^-53. Estrin's scheme: the
 /// chain is four multiply-adds long instead of ten.
 template <class A>
-XSOFTMAX_INLINE batch<A, double> exp_remainder(batch<A, double> t, batch<A, double> t2) {
+XSOFTMAX_STEP batch<A, double> exp_remainder(batch<A, double> t, batch<A, double> t2) {
   using N = native<A>;
   using D = batch<A, double>;
   const D t4 = t2 * t2;
@@ -85,14 +85,14 @@ XSOFTMAX_INLINE batch<A, double> exp_remainder(batch<A, double> t, batch<A, doub
 
 /// q(t) for a batch of float or double.
 template <class A, class V>
-XSOFTMAX_INLINE V exp_minus_one(V t) {
+XSOFTMAX_STEP V exp_minus_one(V t) {
   const V t2 = t * t;
   return native<A>::multiply_add(exp_remainder<A>(t, t2), t2, t);
 }
 
 /// The same for t + rest, |rest| <= ulp(t) / 2.
 template <class A, class V>
-XSOFTMAX_INLINE V exp_minus_one(V t, V rest) {
+XSOFTMAX_STEP V exp_minus_one(V t, V rest) {
   const V t2 = t * t;
   return t + native<A>::multiply_add(exp_remainder<A>(t, t2), t2, rest);
 }
@@ -160,10 +160,10 @@ class power_bits<A, float, Table> {
 public:
   static constexpr double scale = Table<A>::scale;
 
-  XSOFTMAX_INLINE explicit power_bits(std::int64_t octaves)
+  XSOFTMAX_STEP explicit power_bits(std::int64_t octaves)
       : table_(Table<A>::entry, static_cast<std::int32_t>(static_cast<std::uint32_t>(octaves) << 23)) {}
 
-  XSOFTMAX_INLINE batch<A, std::int32_t> operator()(batch<A, std::int32_t> k) const {
+  XSOFTMAX_STEP batch<A, std::int32_t> operator()(batch<A, std::int32_t> k) const {
     return table_(k) + native<A>::template shift_left<19>(k);
   }
 
@@ -176,10 +176,10 @@ class power_bits<A, double, Table> {
 public:
   static constexpr double scale = 1.0;
 
-  XSOFTMAX_INLINE explicit power_bits(std::int64_t octaves)
+  XSOFTMAX_STEP explicit power_bits(std::int64_t octaves)
       : offset_(static_cast<std::int64_t>((static_cast<std::uint64_t>(octaves) + 1023) << 52)) {}
 
-  XSOFTMAX_INLINE batch<A, std::int64_t> operator()(batch<A, std::int64_t> k) const {
+  XSOFTMAX_STEP batch<A, std::int64_t> operator()(batch<A, std::int64_t> k) const {
     return native<A>::template shift_left<52>(k) + offset_;
   }
 
@@ -194,9 +194,9 @@ public:
   static constexpr double scale = power_bits<A, T, Table>::scale;
 
   /// shifted: octaves at the place of the exponent
-  XSOFTMAX_INLINE explicit lane_power_bits(batch<A, bits_t<T>> shifted) : power_(0), shifted_(shifted) {}
+  XSOFTMAX_STEP explicit lane_power_bits(batch<A, bits_t<T>> shifted) : power_(0), shifted_(shifted) {}
 
-  XSOFTMAX_INLINE batch<A, bits_t<T>> operator()(batch<A, bits_t<T>> k) const { return power_(k) + shifted_; }
+  XSOFTMAX_STEP batch<A, bits_t<T>> operator()(batch<A, bits_t<T>> k) const { return power_(k) + shifted_; }
 
 private:
   power_bits<A, T, Table> power_;
@@ -224,7 +224,7 @@ struct reduction {
 
 /// The reduction's constants. Every product that meets an addition is an explicit fma: contraction finds nothing to do.
 template <class A, class T>
-XSOFTMAX_INLINE reduction<A, T> make_reduction(double temperature) {
+XSOFTMAX_STEP reduction<A, T> make_reduction(double temperature) {
   using N = native<A>;
   using D = batch<A, double>;
   using Format = exp_format<T>;
@@ -284,26 +284,26 @@ class reducer {
 public:
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE explicit reducer(const reduction<A, T>& r)
+  XSOFTMAX_STEP explicit reducer(const reduction<A, T>& r)
       : log2e_(r.log2e_over_temperature), ln2_high_(r.ln2_high), ln2_low_(r.ln2_low), ln2_rest_(r.ln2_rest),
         inverse_(r.inverse_temperature), inverse_low_(r.inverse_low) {}
 
-  XSOFTMAX_INLINE reduced<A, T> operator()(V x) const {
+  XSOFTMAX_STEP reduced<A, T> operator()(V x) const {
     V rest;
     return with_rest(x, rest);
   }
 
   /// The same for more, step by step.
   template <std::size_t N>
-  XSOFTMAX_INLINE pack<reduced<A, T>, N> operator()(const pack<V, N>& x) const {
+  XSOFTMAX_STEP pack<reduced<A, T>, N> operator()(const pack<V, N>& x) const {
     using Native = native<A>;
     const V round(exp_format<T>::round);
-    const auto shifted = map([&](V v) XSOFTMAX_LAMBDA { return Native::multiply_add(v, log2e_, round); }, x);
-    const auto octaves = map([&](V v) XSOFTMAX_LAMBDA { return v - round; }, shifted);
+    const auto shifted = map([&](V v) XSOFTMAX_STEP_LAMBDA { return Native::multiply_add(v, log2e_, round); }, x);
+    const auto octaves = map([&](V v) XSOFTMAX_STEP_LAMBDA { return v - round; }, shifted);
     const auto coarse =
-        map([&](V o, V v) XSOFTMAX_LAMBDA { return Native::negative_multiply_add(o, ln2_high_, v); }, octaves, x);
+        map([&](V o, V v) XSOFTMAX_STEP_LAMBDA { return Native::negative_multiply_add(o, ln2_high_, v); }, octaves, x);
     return map(
-        [&](V s, V o, V v) XSOFTMAX_LAMBDA {
+        [&](V s, V o, V v) XSOFTMAX_STEP_LAMBDA {
           V t = Native::negative_multiply_add(o, ln2_low_, v);
           if constexpr (sizeof(T) == 4 && !Native::fused) {
             t = Native::negative_multiply_add(o, ln2_rest_, t);
@@ -317,7 +317,7 @@ public:
   }
 
   /// Also what t lost in its last rounding (at T = 1).
-  XSOFTMAX_INLINE reduced<A, T> with_rest(V x, V& rest) const {
+  XSOFTMAX_STEP reduced<A, T> with_rest(V x, V& rest) const {
     reduced<A, T> r = before_division(x, rest);
     if constexpr (HasTemperature) {
       r.t = r.t * inverse_;
@@ -327,7 +327,7 @@ public:
 
   /// The same for (x + low) / T, |low| <= ulp(x) / 2, and whatever T is. In float `rest` is not set: t is small, its
   /// rounding errors negligible.
-  XSOFTMAX_INLINE reduced<A, T> of_pair(V x, V low, V& rest) const {
+  XSOFTMAX_STEP reduced<A, T> of_pair(V x, V low, V& rest) const {
     reduced<A, T> r = before_division(x, rest);
     if constexpr (sizeof(T) == 4) {
       r.t = r.t + low;
@@ -350,7 +350,7 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE reduced<A, T> before_division(V x, V& rest) const {
+  XSOFTMAX_STEP reduced<A, T> before_division(V x, V& rest) const {
     using N = native<A>;
     const V round(exp_format<T>::round);
     const V shifted = N::multiply_add(x, log2e_, round); // k / steps = x log2(e) / T, to the nearest step
@@ -377,7 +377,7 @@ private:
 /// 0x1.c5500ap+2, without fma 0.9908 ULP at 0x1.74bd44p+5; largest found for double: 0.89 ULP near -708, 0.93
 /// without fma near -346.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> exp(batch<A, T> x) {
+XSOFTMAX_STEP batch<A, T> exp(batch<A, T> x) {
   using N = native<A>;
   using V = batch<A, T>;
   using Format = exp_format<T>;
@@ -437,21 +437,21 @@ public:
   static constexpr bool has_temperature = HasTemperature;
 
   /// reference: an octave within reduction_octaves
-  XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, std::int64_t reference)
+  XSOFTMAX_STEP extended_exp(const reduction<A, T>& r, std::int64_t reference)
       : extended_exp(r, Power(octave_bias<T> - reference), V(lowest_logit(r, reference)),
                      V(highest_logit(r, reference))) {}
 
   /// The same for terms whose power and range are given.
-  XSOFTMAX_INLINE extended_exp(const reduction<A, T>& r, const Power& power, V lowest, V highest)
+  XSOFTMAX_STEP extended_exp(const reduction<A, T>& r, const Power& power, V lowest, V highest)
       : reduce_(r), power_(power), lowest_(lowest), highest_(highest) {}
 
-  XSOFTMAX_INLINE V operator()(V x) const {
+  XSOFTMAX_STEP V operator()(V x) const {
     const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
     return term(r);
   }
 
   /// The same, keeping in `largest` the maximum of k as it stands in the bits of reduced::k.
-  XSOFTMAX_INLINE V operator()(V x, I& largest) const {
+  XSOFTMAX_STEP V operator()(V x, I& largest) const {
     const reduced<A, T> r = reduce_(native<A>::max_keeping_nan(x, lowest_));
     largest = native<A>::max(largest, r.k);
     return term(r);
@@ -460,21 +460,21 @@ public:
   /// The same for x above lowest_normal, which are certain to have normal powers. Step by step for all: see
   /// probability_estimate.
   template <std::size_t N>
-  XSOFTMAX_INLINE pack<V, N> above_lowest(const pack<V, N>& x) const {
+  XSOFTMAX_STEP pack<V, N> above_lowest(const pack<V, N>& x) const {
     return step_by_step<false>(x);
   }
 
   /// The same for x that are not below lowest_logit, where terms are 0.
   template <std::size_t N>
-  XSOFTMAX_INLINE pack<V, N> from_lowest(const pack<V, N>& x) const {
+  XSOFTMAX_STEP pack<V, N> from_lowest(const pack<V, N>& x) const {
     return step_by_step<true>(x);
   }
 
   /// The same for a row that may hold anything: what is more than `headroom` octaves above the reference counts as
   /// much.
-  XSOFTMAX_INLINE V clamped(V x) const { return (*this)(native<A>::min_keeping_nan(x, highest_)); }
+  XSOFTMAX_STEP V clamped(V x) const { return (*this)(native<A>::min_keeping_nan(x, highest_)); }
 
-  XSOFTMAX_INLINE V term(const reduced<A, T>& r) const {
+  XSOFTMAX_STEP V term(const reduced<A, T>& r) const {
     const V significand = native<A>::from_bits(power_or_zero(power_(r.k)));
     return native<A>::multiply_add(significand, exp_minus_one<A>(r.t), significand);
   }
@@ -485,28 +485,28 @@ public:
   }
 
   /// The range that a reference leaves to logits.
-  static XSOFTMAX_INLINE T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
+  static XSOFTMAX_STEP T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
     return static_cast<T>(lowest_octave(reference)) * r.ln2_high;
   }
 
   /// Above this one, powers are normal numbers.
-  static XSOFTMAX_INLINE T lowest_normal(const reduction<A, T>& r, std::int64_t reference) {
+  static XSOFTMAX_STEP T lowest_normal(const reduction<A, T>& r, std::int64_t reference) {
     return static_cast<T>(lowest_octave(reference) + 4) * r.ln2_high;
   }
 
-  static XSOFTMAX_INLINE T highest_logit(const reduction<A, T>& r, std::int64_t reference) {
+  static XSOFTMAX_STEP T highest_logit(const reduction<A, T>& r, std::int64_t reference) {
     return static_cast<T>(reference + headroom<T>) * r.ln2_high;
   }
 
   /// All x with |x| below this one lie between both; 0 or less if none do.
-  static XSOFTMAX_INLINE T reach(const reduction<A, T>& r, std::int64_t reference) {
+  static XSOFTMAX_STEP T reach(const reduction<A, T>& r, std::int64_t reference) {
     const T below = -lowest_normal(r, reference);
     const T above = highest_logit(r, reference);
     return below < above ? below : above;
   }
 
   /// The power at and (float) below that octave is 0.
-  static XSOFTMAX_INLINE I power_or_zero(I power) {
+  static XSOFTMAX_STEP I power_or_zero(I power) {
     if constexpr (sizeof(T) == 4) {
       return native<A>::not_below_zero(power);
     } else {
@@ -516,21 +516,21 @@ public:
 
 private:
   template <bool MayBeZero, std::size_t N>
-  XSOFTMAX_INLINE pack<V, N> step_by_step(const pack<V, N>& x) const {
+  XSOFTMAX_STEP pack<V, N> step_by_step(const pack<V, N>& x) const {
     const auto r = reduce_(x);
     const auto significand = map(
-        [&](const reduced<A, T>& v) XSOFTMAX_LAMBDA {
+        [&](const reduced<A, T>& v) XSOFTMAX_STEP_LAMBDA {
           const I power = power_(v.k);
           return native<A>::from_bits(MayBeZero ? power_or_zero(power) : power);
         },
         r);
-    const auto t2 = map([&](const reduced<A, T>& v) XSOFTMAX_LAMBDA { return v.t * v.t; }, r);
-    const auto remainder =
-        map([&](const reduced<A, T>& v, V square) XSOFTMAX_LAMBDA { return exp_remainder<A>(v.t, square); }, r, t2);
+    const auto t2 = map([&](const reduced<A, T>& v) XSOFTMAX_STEP_LAMBDA { return v.t * v.t; }, r);
+    const auto remainder = map(
+        [&](const reduced<A, T>& v, V square) XSOFTMAX_STEP_LAMBDA { return exp_remainder<A>(v.t, square); }, r, t2);
     const auto q = map([&](V u, V square, const reduced<A, T>& v)
-                           XSOFTMAX_LAMBDA { return native<A>::multiply_add(u, square, v.t); },
+                           XSOFTMAX_STEP_LAMBDA { return native<A>::multiply_add(u, square, v.t); },
                        remainder, t2, r);
-    return map([&](V s, V v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(s, v, s); }, significand, q);
+    return map([&](V s, V v) XSOFTMAX_STEP_LAMBDA { return native<A>::multiply_add(s, v, s); }, significand, q);
   }
 
   reducer<A, T, HasTemperature> reduce_;
@@ -571,42 +571,42 @@ public:
   using F = batch<A, float>;
 
   /// S relative to 2^(reference - bias), as of the terms of a row
-  XSOFTMAX_INLINE probability_estimate(std::int64_t reference, double sum)
+  XSOFTMAX_STEP probability_estimate(std::int64_t reference, double sum)
       : probability_estimate(reference, 1.0 / sum,
                              octave_bias<float> - reference + detail::octave_of_double(1.0 / sum)) {}
 
   /// Does it serve a row whose maximum is of the reference's octave? (Its lowest() is then negative.)
-  static XSOFTMAX_INLINE bool serves(std::int64_t reference) { return reference < farthest / 2; }
+  static XSOFTMAX_STEP bool serves(std::int64_t reference) { return reference < farthest / 2; }
 
   /// For x above lowest() that are not above the maximum of their row. Step by step for all: a processor that takes its
   /// instructions in this order has less of them waiting for each other.
   template <std::size_t N>
-  XSOFTMAX_INLINE pack<F, N> operator()(const pack<F, N>& x) const {
+  XSOFTMAX_STEP pack<F, N> operator()(const pack<F, N>& x) const {
     const auto r = steps_of(x);
     const auto power = map(
-        [&](const reduced<A, float>& v) XSOFTMAX_LAMBDA {
+        [&](const reduced<A, float>& v) XSOFTMAX_STEP_LAMBDA {
           return native<A>::from_bits(table_(v.k) + native<A>::template shift_left<23 - step_bits>(v.k));
         },
         r);
-    const auto t = map([](const reduced<A, float>& v) XSOFTMAX_LAMBDA { return v.t; }, r);
-    const auto quotient = map([&](F v) XSOFTMAX_LAMBDA { return slope(v); }, t);
-    const auto product = map([&](F e, F v) XSOFTMAX_LAMBDA { return e * v; }, power, t);
-    return map([&](F d, F s, F e) XSOFTMAX_LAMBDA { return native<A>::multiply_add(d, s, e); }, product, quotient,
+    const auto t = map([](const reduced<A, float>& v) XSOFTMAX_STEP_LAMBDA { return v.t; }, r);
+    const auto quotient = map([&](F v) XSOFTMAX_STEP_LAMBDA { return slope(v); }, t);
+    const auto product = map([&](F e, F v) XSOFTMAX_STEP_LAMBDA { return e * v; }, power, t);
+    return map([&](F d, F s, F e) XSOFTMAX_STEP_LAMBDA { return native<A>::multiply_add(d, s, e); }, product, quotient,
                power);
   }
 
   /// Moves the table's entry that x takes by a unit in its last place, up or down.
-  XSOFTMAX_INLINE void nudge(float x, bool up) {
+  XSOFTMAX_STEP void nudge(float x, bool up) {
     const auto k = native<A>::first_lane(steps_of(pack<F, 1>{{F(x)}}).v[0].k);
     scaled_.entry[k & (steps - 1)] += up ? 1 : -1;
     table_ = Table(scaled_.entry);
   }
 
   /// Estimates of logits above this one are normal numbers.
-  XSOFTMAX_INLINE float lowest() const { return lowest_; }
+  XSOFTMAX_STEP float lowest() const { return lowest_; }
 
   /// No logit of the row is above this one.
-  XSOFTMAX_INLINE float highest() const { return highest_; }
+  XSOFTMAX_STEP float highest() const { return highest_; }
 
 private:
   using Table = typename native<A>::estimate_table;
@@ -618,32 +618,32 @@ private:
     alignas(64) std::int32_t entry[steps];
   };
 
-  XSOFTMAX_INLINE probability_estimate(std::int64_t reference, double factor, std::int64_t octaves)
+  XSOFTMAX_STEP probability_estimate(std::int64_t reference, double factor, std::int64_t octaves)
       : scaled_(scaled_table(factor, octaves)), table_(scaled_.entry), lowest_(lowest_of(octaves)),
         highest_(static_cast<float>(reference + 1) * 0x1.62E430p-1f) {}
 
   /// The reduction, by one part of ln 2.
   template <std::size_t N>
-  static XSOFTMAX_INLINE pack<reduced<A, float>, N> steps_of(const pack<F, N>& x) {
+  static XSOFTMAX_STEP pack<reduced<A, float>, N> steps_of(const pack<F, N>& x) {
     const F round(0x1.8p23f / static_cast<float>(steps)); // as exp_format::round
-    const auto shifted =
-        map([&](F v) XSOFTMAX_LAMBDA { return native<A>::multiply_add(v, F(exp_format<float>::log2e), round); }, x);
-    const auto octaves = map([&](F v) XSOFTMAX_LAMBDA { return v - round; }, shifted);
+    const auto shifted = map(
+        [&](F v) XSOFTMAX_STEP_LAMBDA { return native<A>::multiply_add(v, F(exp_format<float>::log2e), round); }, x);
+    const auto octaves = map([&](F v) XSOFTMAX_STEP_LAMBDA { return v - round; }, shifted);
     return map(
-        [&](F v, F s, F o) XSOFTMAX_LAMBDA {
+        [&](F v, F s, F o) XSOFTMAX_STEP_LAMBDA {
           return reduced<A, float>{native<A>::bits(s), native<A>::negative_multiply_add(o, F(0x1.62E430p-1f), v)};
         },
         x, shifted, octaves);
   }
 
-  static XSOFTMAX_INLINE float lowest_of(std::int64_t octaves) {
+  static XSOFTMAX_STEP float lowest_of(std::int64_t octaves) {
     const std::int64_t normal = -100 - octaves; // so far that a subnormal product, flushed to zero, is less than 2^-26
     return static_cast<float>(normal > -farthest ? normal : -farthest) * 0x1.62E430p-1f;
   }
 
   /// (exp(t) - 1) / t within 0.9 * 2^-24 / |t|, for |t| <= 1.01 ln 2 / (2 steps). With 32 steps a parabola is enough: a
   /// = ln 2 / 64, the cubic term t^3 / 6 = a^2 t / 8 + (at most a^3 / 24).
-  static XSOFTMAX_INLINE F slope(F t) {
+  static XSOFTMAX_STEP F slope(F t) {
     if constexpr (step_bits == 5) {
       return native<A>::multiply_add(F(0x1.000088p-1f), t, F(0x1.0000F6p+0f));
     } else {
@@ -652,7 +652,7 @@ private:
   }
 
   /// The table times v, as power_bits wants it: less j steps.
-  static XSOFTMAX_INLINE entries scaled_table(double v, std::int64_t octaves) {
+  static XSOFTMAX_STEP entries scaled_table(double v, std::int64_t octaves) {
     const double significand =
         __builtin_bit_cast(double, (__builtin_bit_cast(std::uint64_t, v) & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000);
     const auto offset = static_cast<std::uint32_t>(octaves) << 23;
@@ -682,14 +682,14 @@ public:
   using Term = detail::precise_term<V>;
   using Base = extended_exp<A, T, true>;
 
-  XSOFTMAX_INLINE precise_exp(const reduction<A, T>& r, std::int64_t reference)
+  XSOFTMAX_STEP precise_exp(const reduction<A, T>& r, std::int64_t reference)
       : precise_exp(r, Power(octave_bias<T> - reference), V(lowest_logit(r, reference))) {}
 
   /// The same for terms whose power and range are given.
-  XSOFTMAX_INLINE precise_exp(const reduction<A, T>& r, const Power& power, V lowest)
+  XSOFTMAX_STEP precise_exp(const reduction<A, T>& r, const Power& power, V lowest)
       : reduce_(r), power_(power), lowest_(lowest) {}
 
-  XSOFTMAX_INLINE Term operator()(V x, V low) const {
+  XSOFTMAX_STEP Term operator()(V x, V low) const {
     V rest;
     const reduced<A, T> r = reduce_.of_pair(native<A>::max_keeping_nan(x, lowest_), low, rest);
     if constexpr (sizeof(T) == 4) {
@@ -699,14 +699,14 @@ public:
   }
 
   /// Terms are 0 from here down.
-  static XSOFTMAX_INLINE T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
+  static XSOFTMAX_STEP T lowest_logit(const reduction<A, T>& r, std::int64_t reference) {
     return Base::lowest_logit(r, reference);
   }
 
 private:
   struct nothing {};
 
-  static XSOFTMAX_INLINE auto table_rest() {
+  static XSOFTMAX_STEP auto table_rest() {
     if constexpr (sizeof(T) == 4) {
       return typename native<A>::table(power_table_rest<A>::entry, 0);
     } else {
@@ -730,12 +730,11 @@ public:
   using Base = extended_exp<A, T, true>;
   static constexpr double scale = Base::scale;
 
-  XSOFTMAX_INLINE wide_extended_exp(const reduction<A, T>& r, const detail::wide_reduction& wide,
-                                    std::int64_t reference)
+  XSOFTMAX_STEP wide_extended_exp(const reduction<A, T>& r, const detail::wide_reduction& wide, std::int64_t reference)
       : reduce_(r), usable_(r.usable), wide_(wide), reference_(reference), base_(r, reference) {}
 
   /// As extended_exp; `largest` is not kept (the row's maximum is known here).
-  XSOFTMAX_INLINE V operator()(V x, batch<A, Int>&) const { return (*this)(x); }
+  XSOFTMAX_STEP V operator()(V x, batch<A, Int>&) const { return (*this)(x); }
 
   __attribute__((noinline)) XSOFTMAX_FLATTEN V operator()(V x) const {
     constexpr std::size_t width = detail::lanes<A, T>;
@@ -773,7 +772,7 @@ public:
   }
 
   /// Does the floating-point reduction serve a logit of this k? (Infinities and NaN lie outside.)
-  static XSOFTMAX_INLINE bool within(Int k) {
+  static XSOFTMAX_STEP bool within(Int k) {
     const std::int64_t octave = octave_of<T>(k);
     return octave >= -reduction_octaves<A, T> && octave <= reduction_octaves<A, T>;
   }

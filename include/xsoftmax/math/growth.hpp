@@ -38,7 +38,7 @@ template <class A, template <class> class Table>
 struct growth<A, float, Table> {
   static constexpr float unit = Table<A>::factor * static_cast<float>(1 << Table<A>::octaves);
 
-  static XSOFTMAX_INLINE batch<A, float> power(batch<A, std::int32_t> k) {
+  static XSOFTMAX_STEP batch<A, float> power(batch<A, std::int32_t> k) {
     return native<A>::from_bits(power_bits<A, float, Table>(Table<A>::octaves)(k));
   }
 };
@@ -47,7 +47,7 @@ template <class A, template <class> class Table>
 struct growth<A, double, Table> {
   static constexpr double unit = Table<A>::factor_in_double * (1 << Table<A>::octaves);
 
-  static XSOFTMAX_INLINE batch<A, double> power(batch<A, std::int64_t> k) {
+  static XSOFTMAX_STEP batch<A, double> power(batch<A, std::int64_t> k) {
     using N = native<A>;
     return N::from_bits(N::template shift_left<52>(k) + N::bits(batch<A, double>(unit)));
   }
@@ -62,7 +62,7 @@ inline constexpr T growth_overflow = sizeof(T) == 4 ? static_cast<T>(125.375 * 0
 /// 1 / (exp(y) + c) for y >= 0, c = 1/2 or 1; NaN stays NaN. Where it would be below 1.525 * 2^-126 (1.5 * 2^-1022), 0:
 /// a normal number or 0, whatever is done with subnormal ones.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> reciprocal_growth(batch<A, T> y, T c) {
+XSOFTMAX_STEP batch<A, T> reciprocal_growth(batch<A, T> y, T c) {
   using N = native<A>;
   using V = batch<A, T>;
   using G = growth<A, T, growth_table>;
@@ -73,7 +73,7 @@ XSOFTMAX_INLINE batch<A, T> reciprocal_growth(batch<A, T> y, T c) {
 
 /// |v|
 template <class A, class V>
-XSOFTMAX_INLINE V magnitude(V v) {
+XSOFTMAX_STEP V magnitude(V v) {
   using N = native<A>;
   return N::from_bits(N::bits(v) & ~N::bits(V(static_cast<typename V::value_type>(-0.0))));
 }

@@ -14,7 +14,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
 
 /// P(t) for t = u^2 <= 0.1179; t times its error is below 2^-65. Arithmetic: what multiplies and adds.
 template <class A, class Arithmetic = detail::native<A>>
-XSOFTMAX_INLINE detail::batch<A, double> atanh_remainder(detail::batch<A, double> t) {
+XSOFTMAX_STEP detail::batch<A, double> atanh_remainder(detail::batch<A, double> t) {
   using D = detail::batch<A, double>;
   const D t2 = t * t;
   const D c01 = Arithmetic::multiply_add(D(0x1.9999999999d58p-7), t, D(0x1.5555555555555p-4));
@@ -28,7 +28,7 @@ XSOFTMAX_INLINE detail::batch<A, double> atanh_remainder(detail::batch<A, double
 
 /// k of x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), in the place of the exponent.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, std::int64_t> nearest_exponent(detail::batch<A, double> x) {
+XSOFTMAX_STEP detail::batch<A, std::int64_t> nearest_exponent(detail::batch<A, double> x) {
   using L = detail::batch<A, std::int64_t>;
   return (detail::native<A>::bits(x) - L(0x3FE6A09E667F3BCD)) & L(~((std::int64_t{1} << 52) - 1));
 }
@@ -38,7 +38,7 @@ XSOFTMAX_INLINE detail::batch<A, std::int64_t> nearest_exponent(detail::batch<A,
 /// is to the last place; largest found: 1.10 * 2^-57 at c = 1, r = 0x1.bbf85424c2535p-2, without fma 1.21 * 2^-57 at
 /// c = 1, r = 0x1.a8b4f14b3dcbbp-2.
 template <class A>
-XSOFTMAX_INLINE detail::two_sum_result<detail::batch<A, double>>
+XSOFTMAX_STEP detail::two_sum_result<detail::batch<A, double>>
 log_of_sum(detail::batch<A, double> c, detail::batch<A, double> r_high, detail::batch<A, double> r_low) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
@@ -65,7 +65,7 @@ log_of_sum(detail::batch<A, double> c, detail::batch<A, double> r_high, detail::
 
 /// log(x) for positive normal x; of 0 and +inf some number. Within 1.5 ULP of the larger of 1 and the result; 0 at 1.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, double> log(detail::batch<A, double> x) {
+XSOFTMAX_STEP detail::batch<A, double> log(detail::batch<A, double> x) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
   using L = detail::batch<A, std::int64_t>;

@@ -12,7 +12,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
 
 /// P(t) for t = u^2 <= 4/9; t times its error is below 0.04 * 2^-24 up to 1/16 and 0.14 * 2^-24 beyond.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, float> log1p_remainder(detail::batch<A, float> t) {
+XSOFTMAX_STEP detail::batch<A, float> log1p_remainder(detail::batch<A, float> t) {
   using N = detail::native<A>;
   using F = detail::batch<A, float>;
   F p = N::multiply_add(F(0x1.1AF68Ep-11f), t, F(0x1.1F8DE6p-9f));
@@ -22,7 +22,7 @@ XSOFTMAX_INLINE detail::batch<A, float> log1p_remainder(detail::batch<A, float> 
 
 /// The same for double; t times its error is below 0.02 * 2^-53.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, double> log1p_remainder(detail::batch<A, double> t) {
+XSOFTMAX_STEP detail::batch<A, double> log1p_remainder(detail::batch<A, double> t) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
   const D t2 = t * t;
@@ -38,7 +38,7 @@ XSOFTMAX_INLINE detail::batch<A, double> log1p_remainder(detail::batch<A, double
 
 /// base + log((1 + u / 2) / (1 - u / 2)) for u in [0, 2/3] and base >= 0; NaN stays NaN.
 template <class A, class V>
-XSOFTMAX_INLINE V add_log_of_quotient(V u, V base) {
+XSOFTMAX_STEP V add_log_of_quotient(V u, V base) {
   const V t = u * u;
   return u + detail::native<A>::multiply_add(u * t, log1p_remainder<A>(t), base);
 }
@@ -50,7 +50,7 @@ XSOFTMAX_INLINE V add_log_of_quotient(V u, V base) {
 /// Largest error, of all floats: 1.9684 ULP at 0x1.fa2cp-9, with fma and without; largest found for double: 1.989 ULP
 /// at 0x1.ff8ba3e4e8a01p-9.
 template <class A, class T>
-XSOFTMAX_INLINE detail::batch<A, T> log1p_unit(detail::batch<A, T> y) {
+XSOFTMAX_STEP detail::batch<A, T> log1p_unit(detail::batch<A, T> y) {
   using N = detail::native<A>;
   using V = detail::batch<A, T>;
   const V u = N::divide(y, N::multiply_add(y, V(T(0.5)), V(T{1}))); // an exact product

@@ -68,47 +68,47 @@ using integers = detail::pack<detail::batch<A, detail::bits_t<T>>, N>;
 
 /// k of x = 2^k (1 + f), at the place of the exponent, and below it how far 1 + f is above the least.
 template <class A, class T, std::size_t N>
-XSOFTMAX_INLINE integers<A, T, N> scale_of(const values<A, T, N>& x) {
+XSOFTMAX_STEP integers<A, T, N> scale_of(const values<A, T, N>& x) {
   using Bits = detail::batch<A, detail::bits_t<T>>;
   return detail::map([](detail::batch<A, T> v)
-                         XSOFTMAX_LAMBDA { return detail::native<A>::bits(v) - Bits(noise_format<T>::lowest); },
+                         XSOFTMAX_STEP_LAMBDA { return detail::native<A>::bits(v) - Bits(noise_format<T>::lowest); },
                      x);
 }
 
 /// k of that, at the place of the exponent.
 template <class A, class T>
-XSOFTMAX_INLINE detail::batch<A, detail::bits_t<T>> exponent_of(detail::batch<A, detail::bits_t<T>> scale) {
+XSOFTMAX_STEP detail::batch<A, detail::bits_t<T>> exponent_of(detail::batch<A, detail::bits_t<T>> scale) {
   return scale & detail::batch<A, detail::bits_t<T>>(noise_format<T>::exponent);
 }
 
 /// 1 / c for the interval where 1 + f lies.
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, float, N> inverse_of_interval(const integers<A, float, N>& scale) {
+XSOFTMAX_STEP values<A, float, N> inverse_of_interval(const integers<A, float, N>& scale) {
   using Native = detail::native<A>;
   using I = detail::batch<A, std::int32_t>;
   const typename Native::table inverse(log_table<A>::inverse, 0);
   return detail::map(
-      [&](I s) XSOFTMAX_LAMBDA { return Native::from_bits(inverse(Native::template shift_right<19>(s))); }, scale);
+      [&](I s) XSOFTMAX_STEP_LAMBDA { return Native::from_bits(inverse(Native::template shift_right<19>(s))); }, scale);
 }
 
 /// -log(2^k c (1 + r)), from what scale_of says.
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, float, N> negative_log_near(const integers<A, float, N>& scale,
-                                                      const values<A, float, N>& r) {
+XSOFTMAX_STEP values<A, float, N> negative_log_near(const integers<A, float, N>& scale, const values<A, float, N>& r) {
   using S = separate<A>;
   using Native = detail::native<A>;
   using F = detail::batch<A, float>;
   using I = detail::batch<A, std::int32_t>;
   using Values = values<A, float, N>;
   const typename Native::table negative_log(log_table<A>::negative_log, 0);
-  const Values r2 = detail::map([](F x) XSOFTMAX_LAMBDA { return x * x; }, r);
+  const Values r2 = detail::map([](F x) XSOFTMAX_STEP_LAMBDA { return x * x; }, r);
   const Values p1 =
-      detail::map([](F x) XSOFTMAX_LAMBDA { return S::multiply_add(F(-0x1.002f4p-2f), x, F(0x1.55782ep-2f)); }, r);
+      detail::map([](F x) XSOFTMAX_STEP_LAMBDA { return S::multiply_add(F(-0x1.002f4p-2f), x, F(0x1.55782ep-2f)); }, r);
   const Values p =
-      detail::map([](F q, F x) XSOFTMAX_LAMBDA { return S::multiply_add(q, x, F(-0x1.fffffep-2f)); }, p1, r);
-  const Values near = detail::map([](F q, F x2, F x) XSOFTMAX_LAMBDA { return S::multiply_add(q, x2, x); }, p, r2, r);
+      detail::map([](F q, F x) XSOFTMAX_STEP_LAMBDA { return S::multiply_add(q, x, F(-0x1.fffffep-2f)); }, p1, r);
+  const Values near =
+      detail::map([](F q, F x2, F x) XSOFTMAX_STEP_LAMBDA { return S::multiply_add(q, x2, x); }, p, r2, r);
   return detail::map(
-      [&](I s, F x) XSOFTMAX_LAMBDA {
+      [&](I s, F x) XSOFTMAX_STEP_LAMBDA {
         // k comes at the place of the exponent: ln 2 * 2^-23.
         const F k = Native::to_float(exponent_of<A, float>(s));
         const F c = Native::from_bits(negative_log(Native::template shift_right<19>(s)));
@@ -119,33 +119,32 @@ XSOFTMAX_INLINE values<A, float, N> negative_log_near(const integers<A, float, N
 
 /// -log(2^k (1 + f)), from what scale_of says of the number and f.
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, float, N> negative_log_of(const integers<A, float, N>& scale, const values<A, float, N>& f) {
+XSOFTMAX_STEP values<A, float, N> negative_log_of(const integers<A, float, N>& scale, const values<A, float, N>& f) {
   using F = detail::batch<A, float>;
   return negative_log_near<A>(
-      scale, detail::map([](F x, F c) XSOFTMAX_LAMBDA { return separate<A>::multiply_add(x, c, c - F(1.0f)); }, f,
+      scale, detail::map([](F x, F c) XSOFTMAX_STEP_LAMBDA { return separate<A>::multiply_add(x, c, c - F(1.0f)); }, f,
                          inverse_of_interval<A>(scale)));
 }
 
 /// The same from 1 + f. Where c is not 1 the error of r counts: half a unit of 2^-23.
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, float, N> negative_log_of_significand(const integers<A, float, N>& scale,
-                                                                const values<A, float, N>& m) {
+XSOFTMAX_STEP values<A, float, N> negative_log_of_significand(const integers<A, float, N>& scale,
+                                                              const values<A, float, N>& m) {
   using F = detail::batch<A, float>;
   return negative_log_near<A>(
-      scale, detail::map([](F x, F c) XSOFTMAX_LAMBDA { return separate<A>::multiply_add(x, c, F(-1.0f)); }, m,
+      scale, detail::map([](F x, F c) XSOFTMAX_STEP_LAMBDA { return separate<A>::multiply_add(x, c, F(-1.0f)); }, m,
                          inverse_of_interval<A>(scale)));
 }
 
 /// The same in double: with s = f / (2 + f) and t = 4 s^2, log(1 + f) = f - (f^2 / 2 - s (f^2 / 2 + 2 t P(t))).
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, double, N> negative_log_of(const integers<A, double, N>& scale,
-                                                     const values<A, double, N>& f) {
+XSOFTMAX_STEP values<A, double, N> negative_log_of(const integers<A, double, N>& scale, const values<A, double, N>& f) {
   using S = separate<A>;
   using Native = detail::native<A>;
   using D = detail::batch<A, double>;
   using L = detail::batch<A, std::int64_t>;
   return detail::map(
-      [](L shifted, D x) XSOFTMAX_LAMBDA {
+      [](L shifted, D x) XSOFTMAX_STEP_LAMBDA {
         const D s = x / (D(2.0) + x);
         const D t = D(4.0) * detail::uncontracted(s * s);
         const D half_square = detail::uncontracted(D(0.5) * (x * x));
@@ -163,31 +162,32 @@ XSOFTMAX_INLINE values<A, double, N> negative_log_of(const integers<A, double, N
 }
 
 template <class A, std::size_t N>
-XSOFTMAX_INLINE values<A, double, N> negative_log_of_significand(const integers<A, double, N>& scale,
-                                                                 const values<A, double, N>& m) {
+XSOFTMAX_STEP values<A, double, N> negative_log_of_significand(const integers<A, double, N>& scale,
+                                                               const values<A, double, N>& m) {
   using D = detail::batch<A, double>;
-  return negative_log_of<A>(scale, detail::map([](D x) XSOFTMAX_LAMBDA { return x - D(1.0); }, m));
+  return negative_log_of<A>(scale, detail::map([](D x) XSOFTMAX_STEP_LAMBDA { return x - D(1.0); }, m));
 }
 
 /// -log(x) for normal x > 0.
 template <class A, class T, std::size_t N>
-XSOFTMAX_INLINE values<A, T, N> negative_log(const values<A, T, N>& x) {
+XSOFTMAX_STEP values<A, T, N> negative_log(const values<A, T, N>& x) {
   const integers<A, T, N> scale = scale_of<A, T>(x);
   const values<A, T, N> significand = detail::map(
-      [](detail::batch<A, T> v, auto s)
-          XSOFTMAX_LAMBDA { return detail::native<A>::from_bits(detail::native<A>::bits(v) - exponent_of<A, T>(s)); },
+      [](detail::batch<A, T> v, auto s) XSOFTMAX_STEP_LAMBDA {
+        return detail::native<A>::from_bits(detail::native<A>::bits(v) - exponent_of<A, T>(s));
+      },
       x, scale);
   return negative_log_of_significand<A>(scale, significand);
 }
 
 /// -log(1 - v) for v in (0, 1).
 template <class A, class T, std::size_t N>
-XSOFTMAX_INLINE values<A, T, N> negative_log_of_complement(const values<A, T, N>& v) {
+XSOFTMAX_STEP values<A, T, N> negative_log_of_complement(const values<A, T, N>& v) {
   using V = detail::batch<A, T>;
   using Bits = detail::batch<A, detail::bits_t<T>>;
-  const integers<A, T, N> scale = scale_of<A, T>(detail::map([](V x) XSOFTMAX_LAMBDA { return V(T{1}) - x; }, v));
+  const integers<A, T, N> scale = scale_of<A, T>(detail::map([](V x) XSOFTMAX_STEP_LAMBDA { return V(T{1}) - x; }, v));
   const values<A, T, N> f = detail::map(
-      [](V x, auto s) XSOFTMAX_LAMBDA {
+      [](V x, auto s) XSOFTMAX_STEP_LAMBDA {
         const V power = detail::native<A>::from_bits(Bits(noise_format<T>::one) - exponent_of<A, T>(s)); // 2^-k
         // 2^-k (1 - v) - 1 has no more digits than v: both differences are exact.
         return (power - V(T{1})) - x * power;
@@ -198,13 +198,13 @@ XSOFTMAX_INLINE values<A, T, N> negative_log_of_complement(const values<A, T, N>
 
 /// G = -log(-log(1 - v)): Gumbel(0, 1), and the larger the smaller v is.
 template <class A, class T, std::size_t N>
-XSOFTMAX_INLINE values<A, T, N> gumbel(const values<A, T, N>& v) {
+XSOFTMAX_STEP values<A, T, N> gumbel(const values<A, T, N>& v) {
   return negative_log<A, T>(negative_log_of_complement<A, T>(v));
 }
 
 /// 64 random bits as a number below 2^64, truncated to 53 digits; at least 1.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, double> joined_words(detail::batch<A, double> upper, detail::batch<A, double> lower) {
+XSOFTMAX_STEP detail::batch<A, double> joined_words(detail::batch<A, double> upper, detail::batch<A, double> lower) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
   const D shifted = upper * D(0x1p32);
@@ -217,14 +217,14 @@ XSOFTMAX_INLINE detail::batch<A, double> joined_words(detail::batch<A, double> u
 
 /// v of a batch of upper words in float, none of them below 2^23.
 template <class A>
-XSOFTMAX_INLINE detail::batch<A, float> uniform_of_upper(detail::batch<A, std::int32_t> upper) {
+XSOFTMAX_STEP detail::batch<A, float> uniform_of_upper(detail::batch<A, std::int32_t> upper) {
   return detail::native<A>::truncate_unsigned(upper) * detail::batch<A, float>(0x1p-32f);
 }
 
 /// v of a batch of words, in the order of the words.
 template <class A, class T>
-XSOFTMAX_INLINE void uniform_of_both(detail::batch<A, std::int32_t> upper, detail::batch<A, std::int32_t> lower,
-                                     detail::pack<detail::batch<A, T>, sizeof(T) / sizeof(float)>& v) {
+XSOFTMAX_STEP void uniform_of_both(detail::batch<A, std::int32_t> upper, detail::batch<A, std::int32_t> lower,
+                                   detail::pack<detail::batch<A, T>, sizeof(T) / sizeof(float)>& v) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
   using L = detail::batch<A, std::int64_t>;
@@ -237,7 +237,8 @@ XSOFTMAX_INLINE void uniform_of_both(detail::batch<A, std::int32_t> upper, detai
     v.v[0] = first;
     v.v[1] = second;
   } else {
-    const auto truncated = [](D x) XSOFTMAX_LAMBDA { return N::from_bits(N::bits(x) & L(~std::int64_t{0x1FFFFFFF})); };
+    const auto truncated = [](D x)
+                               XSOFTMAX_STEP_LAMBDA { return N::from_bits(N::bits(x) & L(~std::int64_t{0x1FFFFFFF})); };
     v.v[0] = N::narrow(truncated(first), truncated(second));
   }
 }

@@ -29,7 +29,7 @@ public:
   /// Blocks of a call.
   static constexpr std::size_t blocks = detail::lanes<A, float>;
 
-  XSOFTMAX_INLINE philox(std::uint64_t key, std::uint32_t c1, std::uint32_t c2, std::uint32_t c3) {
+  XSOFTMAX_STEP philox(std::uint64_t key, std::uint32_t c1, std::uint32_t c2, std::uint32_t c3) {
     auto k0 = static_cast<std::uint32_t>(key);
     auto k1 = static_cast<std::uint32_t>(key >> 32);
     for (int r = 0; r < philox_constants::rounds; ++r) {
@@ -45,7 +45,7 @@ public:
   }
 
   /// Other words than c0, of the same key.
-  XSOFTMAX_INLINE void counter(std::uint32_t c1, std::uint32_t c2, std::uint32_t c3) {
+  XSOFTMAX_STEP void counter(std::uint32_t c1, std::uint32_t c2, std::uint32_t c3) {
     // Round 1: c0 and c1 become constants a and b; c2 = upper(M0 c0) ^ c3 ^ k1 and c3 = lower(M0 c0) do not.
     const std::uint64_t first = m1 * c2;
     const std::uint64_t a = (first >> 32) ^ c1 ^ key_[0][0];
@@ -61,14 +61,14 @@ public:
   /// word[s][w], lane l: word w of the block with c0 = first + s * blocks + l. first is a multiple of `blocks`. Several
   /// sets at once wait less for their products.
   template <std::size_t Sets>
-  XSOFTMAX_INLINE void operator()(std::uint32_t first, I (&word)[Sets][4]) const {
+  XSOFTMAX_STEP void operator()(std::uint32_t first, I (&word)[Sets][4]) const {
     using N = detail::native<A>;
-    const auto upper = [](L v) XSOFTMAX_LAMBDA { return N::template shift_right<32>(v); };
-    const auto constant = [](std::uint64_t v) XSOFTMAX_LAMBDA { return L(static_cast<std::int64_t>(v)); };
+    const auto upper = [](L v) XSOFTMAX_STEP_LAMBDA { return N::template shift_right<32>(v); };
+    const auto constant = [](std::uint64_t v) XSOFTMAX_STEP_LAMBDA { return L(static_cast<std::int64_t>(v)); };
     const L multiplier0 = constant(m0);
     const L multiplier1 = constant(m1);
     L c[2 * Sets][4]; // of each set the blocks at even places, then those at odd ones
-    detail::unroll<2 * Sets>([&](auto part) XSOFTMAX_LAMBDA {
+    detail::unroll<2 * Sets>([&](auto part) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t p = decltype(part)::value;
       constexpr std::size_t offset = p / 2 * blocks + p % 2;
       const L p0 =
@@ -79,9 +79,9 @@ public:
       c[p][1] = p1;
       c[p][2] = p0 ^ constant(second_c2_);
     });
-    detail::unroll<philox_constants::rounds - 2>([&](auto round) XSOFTMAX_LAMBDA {
+    detail::unroll<philox_constants::rounds - 2>([&](auto round) XSOFTMAX_STEP_LAMBDA {
       constexpr int r = static_cast<int>(decltype(round)::value) + 2;
-      detail::unroll<2 * Sets>([&](auto part) XSOFTMAX_LAMBDA {
+      detail::unroll<2 * Sets>([&](auto part) XSOFTMAX_STEP_LAMBDA {
         L(&x)[4] = c[decltype(part)::value];
         const L p0 = N::multiply_lower_halves(multiplier0, x[0]);
         const L p1 = N::multiply_lower_halves(multiplier1, x[2]);
@@ -95,7 +95,7 @@ public:
         x[3] = p0;
       });
     });
-    detail::unroll<4 * Sets>([&](auto w) XSOFTMAX_LAMBDA {
+    detail::unroll<4 * Sets>([&](auto w) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t s = decltype(w)::value / 4;
       constexpr std::size_t i = decltype(w)::value % 4;
       word[s][i] = N::join_lower_halves(c[2 * s][i], c[2 * s + 1][i]);

@@ -11,13 +11,13 @@ template <class A>
 struct separate {
   /// a * b + c
   template <class B>
-  static XSOFTMAX_INLINE B multiply_add(B a, B b, B c) {
+  static XSOFTMAX_STEP B multiply_add(B a, B b, B c) {
     return detail::uncontracted(a * b) + c;
   }
 
   /// c - a * b
   template <class B>
-  static XSOFTMAX_INLINE B negative_multiply_add(B a, B b, B c) {
+  static XSOFTMAX_STEP B negative_multiply_add(B a, B b, B c) {
     return c - detail::uncontracted(a * b);
   }
 };

@@ -26,7 +26,7 @@ struct sigmoid_pair {
 /// Largest error, of all floats: 1.5967 ULP at -0x1.ff1d3ep-2, without fma 1.6020 ULP at -0x1.001802p-1; largest found
 /// for double: 1.8105 ULP at -0x1.1c0ab2bb6806dp+2, without fma 1.8359 ULP at -0x1.1c2e574ace2cep+2.
 template <class A, class T>
-XSOFTMAX_INLINE sigmoid_pair<batch<A, T>> sigmoid_with_complement(batch<A, T> x) {
+XSOFTMAX_STEP sigmoid_pair<batch<A, T>> sigmoid_with_complement(batch<A, T> x) {
   using N = native<A>;
   using V = batch<A, T>;
   const V y = magnitude<A>(x);
@@ -37,7 +37,7 @@ XSOFTMAX_INLINE sigmoid_pair<batch<A, T>> sigmoid_with_complement(batch<A, T> x)
 
 /// The value of sigmoid_with_complement alone.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> sigmoid(batch<A, T> x) {
+XSOFTMAX_STEP batch<A, T> sigmoid(batch<A, T> x) {
   return sigmoid_with_complement<A, T>(x).value;
 }
 

@@ -20,7 +20,7 @@ struct sincos_result {
 /// |x| <= 2^20, or NaN. Absolute error below 2^-49; largest of 5 * 10^7 found: 1.30 * 2^-50, of the cosine at
 /// 0x1.43aab88c811ccp+18, without fma 1.62 * 2^-50 at 0x1.3abe63ebb06aap+19.
 template <class A>
-XSOFTMAX_INLINE sincos_result<detail::batch<A, double>> sincos(detail::batch<A, double> x) {
+XSOFTMAX_STEP sincos_result<detail::batch<A, double>> sincos(detail::batch<A, double> x) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
   const D round(0x1.8p52);

@@ -18,7 +18,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math {
 /// Largest error, of all floats: 2.0009 ULP at -0x1.fe3c0ep-2, without fma 2.0164 ULP at -0x1.00a4c8p-1; largest found
 /// for double: 2.292 ULP at -0x1.1cabd8b671d1dp+2, without fma 2.329 ULP at -0x1.1c6d57e40b415p+2.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> softplus(batch<A, T> x) {
+XSOFTMAX_STEP batch<A, T> softplus(batch<A, T> x) {
   const batch<A, T> u = reciprocal_growth<A, T>(magnitude<A>(x), T(0.5));
   return add_log_of_quotient<A>(u, native<A>::max_keeping_nan(x, batch<A, T>(T{0})));
 }

@@ -50,7 +50,7 @@ struct tanh_table_rest {
 
 /// q for t, the power's error included, accurate relative to itself.
 template <class A>
-XSOFTMAX_INLINE batch<A, float> growth_minus_one(const reduced<A, float>& r) {
+XSOFTMAX_STEP batch<A, float> growth_minus_one(const reduced<A, float>& r) {
   using N = native<A>;
   using F = batch<A, float>;
   const typename N::table rest(tanh_table_rest<A>::entry, 0);
@@ -61,7 +61,7 @@ XSOFTMAX_INLINE batch<A, float> growth_minus_one(const reduced<A, float>& r) {
 }
 
 template <class A>
-XSOFTMAX_INLINE batch<A, double> growth_minus_one(const reduced<A, double>& r) {
+XSOFTMAX_STEP batch<A, double> growth_minus_one(const reduced<A, double>& r) {
   return exp_minus_one<A>(r.t);
 }
 
@@ -72,7 +72,7 @@ XSOFTMAX_INLINE batch<A, double> growth_minus_one(const reduced<A, double>& r) {
 /// Largest error, of all floats: 2.4135 ULP at 0x1.fc9bb4p-8, without fma 2.4177 ULP at 0x1.fffa5p-5; largest found for
 /// double: 2.758 ULP at 0x1.ff47efb71cbf5p-6, without fma 2.774 ULP at 0x1.fcec38faca4f9p-6.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> tanh(batch<A, T> x) {
+XSOFTMAX_STEP batch<A, T> tanh(batch<A, T> x) {
   using N = native<A>;
   using V = batch<A, T>;
   using G = growth<A, T, tanh_table>;

@@ -252,20 +252,20 @@ struct formatted_row {
       return make_pack<N>([&](auto b) XSOFTMAX_STEP_LAMBDA { return load(i + decltype(b)::value * lanes<A, float>); });
     };
     if (is_native()) {
-      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::template load<float>(floats() + at); });
+      return each([&](std::size_t at) XSOFTMAX_STEP_LAMBDA { return native<A>::template load<float>(floats() + at); });
     }
     if (format == storage_format::float16) {
-      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::load_float16(halves() + at); });
+      return each([&](std::size_t at) XSOFTMAX_STEP_LAMBDA { return native<A>::load_float16(halves() + at); });
     }
     if constexpr (N % 2 == 0 && has_words<A>) {
       pack<batch<A, float>, N> x;
-      unroll<N / 2>([&](auto b) XSOFTMAX_LAMBDA {
+      unroll<N / 2>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t at = 2 * decltype(b)::value;
         native<A>::widen_bfloat16(native<A>::load_words(halves() + i + at * lanes<A, float>), x.v[at], x.v[at + 1]);
       });
       return x;
     } else {
-      return each([&](std::size_t at) XSOFTMAX_LAMBDA { return native<A>::load_bfloat16(halves() + at); });
+      return each([&](std::size_t at) XSOFTMAX_STEP_LAMBDA { return native<A>::load_bfloat16(halves() + at); });
     }
   }
 
@@ -349,7 +349,7 @@ XSOFTMAX_INLINE void fetch_chunk(contiguous_row<T> row, std::size_t i, std::size
 
 /// body(from, to) over [first, last): once where the row is its own buffer, otherwise block by block.
 template <class T, class Row, class Body>
-XSOFTMAX_INLINE void for_each_piece(Row, std::size_t first, std::size_t last, Body&& body) {
+XSOFTMAX_STEP void for_each_piece(Row, std::size_t first, std::size_t last, Body&& body) {
   if constexpr (Row::plain) {
     body(first, last);
   } else {

@@ -30,22 +30,22 @@ template <class A, class T>
 using block_pack = pack<batch<A, T>, key_block / lanes<A, T>>;
 
 template <class A, class T>
-XSOFTMAX_INLINE block_pack<A, T> load_block(const T* x) {
+XSOFTMAX_STEP block_pack<A, T> load_block(const T* x) {
   return make_pack<block_pack<A, T>::size>(
-      [&](auto n) XSOFTMAX_LAMBDA { return native<A>::template load<T>(x + decltype(n)::value * lanes<A, T>); });
+      [&](auto n) XSOFTMAX_STEP_LAMBDA { return native<A>::template load<T>(x + decltype(n)::value * lanes<A, T>); });
 }
 
 template <class A, class T>
-XSOFTMAX_INLINE void store_block(T* x, const block_pack<A, T>& block) {
-  unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP void store_block(T* x, const block_pack<A, T>& block) {
+  unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_STEP_LAMBDA {
     native<A>::store(x + decltype(n)::value * lanes<A, T>, block.v[decltype(n)::value]);
   });
 }
 
 /// `fill` for the keys whose bit is not set.
 template <class A, class T>
-XSOFTMAX_INLINE block_pack<A, T> only_visible(const block_pack<A, T>& x, key_bits visible, T fill) {
-  return make_pack<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP block_pack<A, T> only_visible(const block_pack<A, T>& x, key_bits visible, T fill) {
+  return make_pack<block_pack<A, T>::size>([&](auto n) XSOFTMAX_STEP_LAMBDA {
     constexpr std::size_t i = decltype(n)::value;
     return native<A>::select(static_cast<unsigned>(visible >> (i * lanes<A, T>)), x.v[i], batch<A, T>(fill));
   });
@@ -56,28 +56,28 @@ template <class A, class T>
 struct fold_by_sum {
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE V operator()(V a, V b) const { return a + b; }
+  XSOFTMAX_STEP V operator()(V a, V b) const { return a + b; }
 
-  static XSOFTMAX_INLINE T across(V v) { return native<A>::fold_sum(v); }
+  static XSOFTMAX_STEP T across(V v) { return native<A>::fold_sum(v); }
 };
 
 template <class A, class T>
 struct fold_by_largest { // that is not NaN
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE V operator()(V a, V b) const { return native<A>::max_dropping_nan(a, b); }
+  XSOFTMAX_STEP V operator()(V a, V b) const { return native<A>::max_dropping_nan(a, b); }
 
-  static XSOFTMAX_INLINE T across(V v) { return native<A>::largest_lane(v); }
+  static XSOFTMAX_STEP T across(V v) { return native<A>::largest_lane(v); }
 };
 
 /// Lane l: the lanes of row(l) folded by f, for `count` rows; no matter what in the other lanes.
 template <class A, class T, class F, class Row>
-XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, F f, Row&& row) {
+XSOFTMAX_STEP batch<A, T> fold_rows(std::size_t count, F f, Row&& row) {
   using V = batch<A, T>;
   if (count == 1) {
     return V(f.across(row(0)));
   }
-  auto x = make_pack<lanes<A, T>>([&](auto) XSOFTMAX_LAMBDA { return V(T{}); });
+  auto x = make_pack<lanes<A, T>>([&](auto) XSOFTMAX_STEP_LAMBDA { return V(T{}); });
   for (std::size_t l = 0; l < count; ++l) {
     x.v[l] = row(l);
   }
@@ -88,20 +88,21 @@ XSOFTMAX_INLINE batch<A, T> fold_rows(std::size_t count, F f, Row&& row) {
 /// The sums of `count` blocks, each by halves: element l + element l + 32, and so on, a tree that does not depend on
 /// the batch. block(l) is called once for each, in turn.
 template <class A, class T, class Block>
-XSOFTMAX_INLINE batch<A, T> sums_of_blocks(std::size_t count, Block&& block) {
+XSOFTMAX_STEP batch<A, T> sums_of_blocks(std::size_t count, Block&& block) {
   constexpr fold_by_sum<A, T> add;
-  return fold_rows<A, T>(count, add, [&](std::size_t l) XSOFTMAX_LAMBDA { return fold_batches(block(l), add); });
+  return fold_rows<A, T>(count, add, [&](std::size_t l) XSOFTMAX_STEP_LAMBDA { return fold_batches(block(l), add); });
 }
 
 /// Their largest elements that are not NaN.
 template <class A, class T, class Block>
-XSOFTMAX_INLINE batch<A, T> largest_of_blocks(std::size_t count, Block&& block) {
+XSOFTMAX_STEP batch<A, T> largest_of_blocks(std::size_t count, Block&& block) {
   using V = batch<A, T>;
   constexpr fold_by_largest<A, T> larger;
-  return fold_rows<A, T>(count, larger, [&](std::size_t l) XSOFTMAX_LAMBDA {
+  return fold_rows<A, T>(count, larger, [&](std::size_t l) XSOFTMAX_STEP_LAMBDA {
     const block_pack<A, T> x = block(l);
     V largest(-infinity<T>);
-    unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA { largest = larger(x.v[decltype(n)::value], largest); });
+    unroll<block_pack<A, T>::size>([&](auto n)
+                                       XSOFTMAX_STEP_LAMBDA { largest = larger(x.v[decltype(n)::value], largest); });
     return largest;
   });
 }
@@ -111,7 +112,7 @@ template <class A, class T>
 using weight_exp = math::extended_exp<A, T, false, math::power_bits<A, T, math::power_table>>;
 
 template <class A, class T>
-XSOFTMAX_INLINE weight_exp<A, T> make_weight_exp() {
+XSOFTMAX_STEP weight_exp<A, T> make_weight_exp() {
   return weight_exp<A, T>(math::unit_reduction<A, T>(), math::octave_bias<T>);
 }
 
@@ -119,7 +120,7 @@ XSOFTMAX_INLINE weight_exp<A, T> make_weight_exp() {
 template <class A, class T>
 class attention_rows {
 public:
-  XSOFTMAX_INLINE attention_rows(const attention_task<T>& task, std::size_t unit)
+  XSOFTMAX_STEP attention_rows(const attention_task<T>& task, std::size_t unit)
       : group_(task.heads / task.kv_heads), q_len_(task.q_len) {
     const std::size_t all = group_ * q_len_;
     const std::size_t tiles = all / task.rows_per_tile + (all % task.rows_per_tile != 0 ? 1 : 0);
@@ -141,24 +142,24 @@ public:
     }
   }
 
-  XSOFTMAX_INLINE std::size_t entry() const { return entry_; }
+  XSOFTMAX_STEP std::size_t entry() const { return entry_; }
 
-  XSOFTMAX_INLINE std::size_t kv_head() const { return kv_head_; }
+  XSOFTMAX_STEP std::size_t kv_head() const { return kv_head_; }
 
-  XSOFTMAX_INLINE std::size_t count() const { return count_; }
+  XSOFTMAX_STEP std::size_t count() const { return count_; }
 
   /// Head and position among the queries of row r.
-  XSOFTMAX_INLINE std::size_t head(std::size_t r) const { return kv_head_ * group_ + (first_ + r) / q_len_; }
+  XSOFTMAX_STEP std::size_t head(std::size_t r) const { return kv_head_ * group_ + (first_ + r) / q_len_; }
 
-  XSOFTMAX_INLINE std::size_t query(std::size_t r) const { return (first_ + r) % q_len_; }
+  XSOFTMAX_STEP std::size_t query(std::size_t r) const { return (first_ + r) % q_len_; }
 
   /// The keys within the window of row r, and of any row.
-  XSOFTMAX_INLINE const key_range& seen(std::size_t r) const { return seen_[r]; }
+  XSOFTMAX_STEP const key_range& seen(std::size_t r) const { return seen_[r]; }
 
-  XSOFTMAX_INLINE const key_range& keys() const { return keys_; }
+  XSOFTMAX_STEP const key_range& keys() const { return keys_; }
 
   /// The keys within the windows of all rows.
-  XSOFTMAX_INLINE const key_range& common() const { return common_; }
+  XSOFTMAX_STEP const key_range& common() const { return common_; }
 
 private:
   std::size_t group_;
@@ -174,8 +175,8 @@ private:
 
 /// How many keys row r sees.
 template <class A, class T>
-XSOFTMAX_INLINE std::size_t visible_keys(const attention_rows<A, T>& rows, const score_options<A, T>& options,
-                                         std::size_t r) {
+XSOFTMAX_STEP std::size_t visible_keys(const attention_rows<A, T>& rows, const score_options<A, T>& options,
+                                       std::size_t r) {
   const key_range& seen = rows.seen(r);
   if (!options.hide()) {
     return seen.last - seen.first;
@@ -210,12 +211,12 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE attention_unit(const attention_task<T>& task, std::size_t unit)
+  XSOFTMAX_STEP attention_unit(const attention_task<T>& task, std::size_t unit)
       : task_(task), unit_(unit), rows_(task, unit), options_(task, rows_.entry()),
         room_(task.rows_per_tile, task.depth, task.value_depth, sums_seen_values(task)),
         link_(task, rows_, options_, state()) {}
 
-  XSOFTMAX_INLINE void run() {
+  XSOFTMAX_STEP void run() {
     const std::size_t segments = task_.kv_len / key_segment + (task_.kv_len % key_segment != 0 ? 1 : 0);
     const bool sums_only = task_.last_segment != 0;
     if (!sums_only && task_.partial != nullptr) {
@@ -257,32 +258,32 @@ public:
   }
 
 private:
-  XSOFTMAX_INLINE T* state() const { return task_.workspace + room_.state(); }
+  XSOFTMAX_STEP T* state() const { return task_.workspace + room_.state(); }
 
-  XSOFTMAX_INLINE T* sums() const { return task_.workspace + room_.sums(); }
+  XSOFTMAX_STEP T* sums() const { return task_.workspace + room_.sums(); }
 
-  XSOFTMAX_INLINE T* totals() const { return task_.workspace + room_.totals(); }
+  XSOFTMAX_STEP T* totals() const { return task_.workspace + room_.totals(); }
 
-  XSOFTMAX_INLINE T* partial_of(std::size_t segment, std::size_t segments) const {
+  XSOFTMAX_STEP T* partial_of(std::size_t segment, std::size_t segments) const {
     return task_.partial + (unit_ * segments + segment) * room_.partial();
   }
 
-  XSOFTMAX_INLINE bool sees_segment(std::size_t s) const {
+  XSOFTMAX_STEP bool sees_segment(std::size_t s) const {
     return rows_.keys().first < (s + 1) * key_segment && rows_.keys().last > s * key_segment;
   }
 
   /// Batches of value columns.
-  XSOFTMAX_INLINE std::size_t value_batches() const {
+  XSOFTMAX_STEP std::size_t value_batches() const {
     return task_.value_depth / lanes<A, T> + (task_.value_depth % lanes<A, T> != 0 ? 1 : 0);
   }
 
-  XSOFTMAX_INLINE void start_totals() {
+  XSOFTMAX_STEP void start_totals() {
     clear<A>(totals(), rows_.count() * room_.sum_depth);
     link_.start_totals();
   }
 
   /// Queries side by side, with what the link multiplies them by.
-  XSOFTMAX_INLINE void pack_queries() {
+  XSOFTMAX_STEP void pack_queries() {
     T* const queries = task_.workspace + room_.queries();
     for (std::size_t r = 0; r < rows_.count(); ++r) {
       T* const to = queries + r * room_.depth;
@@ -292,7 +293,7 @@ private:
   }
 
   /// Sums of the keys of a segment: those of values into `sums`, others into the link's state.
-  XSOFTMAX_INLINE void sum_segment(std::size_t s, T* sums, bool with_values) {
+  XSOFTMAX_STEP void sum_segment(std::size_t s, T* sums, bool with_values) {
     clear<A>(sums, rows_.count() * room_.sum_depth);
     link_.begin_segment();
     std::size_t first = s * key_segment;
@@ -311,7 +312,7 @@ private:
   }
 
   /// The blocks of a pass: all scores, all weights, all values.
-  __attribute__((noinline)) void sum_blocks(T* sums, bool with_values) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_blocks(T* sums, bool with_values) {
     if (!streams_keys_ && !has_terms_) {
       const std::size_t count = keys_of_block(pass_.first);
       T* const keys = task_.workspace + room_.keys();
@@ -348,8 +349,7 @@ private:
   }
 
   /// Scores of a group of rows with a block of keys.
-  XSOFTMAX_INLINE void set_scores(std::size_t r, std::size_t rows, std::size_t first, const block_view& view,
-                                  T* scores) {
+  XSOFTMAX_STEP void set_scores(std::size_t r, std::size_t rows, std::size_t first, const block_view& view, T* scores) {
     score_group(r, rows, first, view, scores);
     for (std::size_t i = 0; options_.any() && i < rows; ++i) {
       options_.apply(rows_.head(r + i), rows_.query(r + i), first, keys_of_block(first), scores + i * key_block);
@@ -357,8 +357,8 @@ private:
   }
 
   /// They become weights.
-  XSOFTMAX_INLINE void set_weights(std::size_t r, std::size_t rows, std::size_t first, block_view& view, T* scores,
-                                   T* sums) {
+  XSOFTMAX_STEP void set_weights(std::size_t r, std::size_t rows, std::size_t first, block_view& view, T* scores,
+                                 T* sums) {
     if constexpr (Link::scales_weights) {
       if (sums_seen_values(task_)) {
         turn_to_values(first);
@@ -369,7 +369,7 @@ private:
   }
 
   /// Forgets the values of another block.
-  XSOFTMAX_INLINE void turn_to_values(std::size_t first) {
+  XSOFTMAX_STEP void turn_to_values(std::size_t first) {
     if (first != values_of_) {
       values_of_ = first;
       values_ = {nullptr, 0};
@@ -377,30 +377,30 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE std::size_t keys_of_block(std::size_t first) const {
+  XSOFTMAX_STEP std::size_t keys_of_block(std::size_t first) const {
     const std::size_t rest = rows_.keys().last - first;
     return rest < key_block ? rest : key_block;
   }
 
   /// Where the scores of a group of rows with block b of the pass are, or their terms from the first sweep on.
-  XSOFTMAX_INLINE T* scores_of(std::size_t r, std::size_t b) {
+  XSOFTMAX_STEP T* scores_of(std::size_t r, std::size_t b) {
     return task_.keeps_terms ? task_.workspace + room_.total() + pass_.first * task_.rows_per_tile + r * key_block
                              : score_ + b * tile_rows * key_block;
   }
 
   /// So few queries that keys and values are used once where they lie, not copied first.
-  XSOFTMAX_INLINE bool is_small() const { return rows_.count() <= tile_rows; }
+  XSOFTMAX_STEP bool is_small() const { return rows_.count() <= tile_rows; }
 
-  XSOFTMAX_INLINE position_bytes key_bytes(std::size_t first) const {
+  XSOFTMAX_STEP position_bytes key_bytes(std::size_t first) const {
     return bytes_of<T>(task_.k, rows_.entry(), rows_.kv_head(), first, task_.depth);
   }
 
-  XSOFTMAX_INLINE position_bytes value_bytes(std::size_t first) const {
+  XSOFTMAX_STEP position_bytes value_bytes(std::size_t first) const {
     return bytes_of<T>(task_.v, rows_.entry(), rows_.kv_head(), first, task_.value_depth);
   }
 
   /// What is read so many blocks after the keys of block `first`: those of the pass, its values, the keys of the next.
-  XSOFTMAX_INLINE position_bytes read_after(std::size_t first, std::size_t blocks) const {
+  XSOFTMAX_STEP position_bytes read_after(std::size_t first, std::size_t blocks) const {
     const std::size_t at = (first - pass_.first) / key_block + blocks;
     if (at >= pass_.blocks && at < 2 * pass_.blocks) {
       return value_bytes(pass_.first + (at - pass_.blocks) * key_block);
@@ -408,11 +408,11 @@ private:
     return key_bytes(pass_.first + (at < pass_.blocks ? at : at - pass_.blocks) * key_block);
   }
 
-  XSOFTMAX_INLINE bool streams_values() const { return is_small() && can_stream<A, T>(task_.v, task_.value_depth); }
+  XSOFTMAX_STEP bool streams_values() const { return is_small() && can_stream<A, T>(task_.v, task_.value_depth); }
 
   /// What rows [r, r + rows) see of the block; false if nothing.
-  XSOFTMAX_INLINE bool sees(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
-                            block_view& view) const {
+  XSOFTMAX_STEP bool sees(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
+                          block_view& view) const {
     if (!options_.hide() && rows_.common().first <= first && first + count <= rows_.common().last) {
       for (std::size_t i = 0; i < rows; ++i) {
         view.row[i] = bits_between<A>(0, count);
@@ -440,17 +440,17 @@ private:
   }
 
   /// Scores of a group of rows with the keys of a block that any of them sees.
-  XSOFTMAX_INLINE void score_group(std::size_t r, std::size_t rows, std::size_t first, const block_view& view,
-                                   T* scores) {
+  XSOFTMAX_STEP void score_group(std::size_t r, std::size_t rows, std::size_t first, const block_view& view,
+                                 T* scores) {
     const matrix_rows<const T> queries{task_.workspace + room_.queries() + r * room_.depth, room_.depth};
     const std::size_t from = view.first / lanes<A, T> * lanes<A, T>;
     if (streams_keys_) {
       const position_bytes keys = key_bytes(first);
       const fetch_ahead fetch(keys, read_after(first, 1));
-      with_format<T>(task_.k.format, [&](auto format) XSOFTMAX_LAMBDA {
+      with_format<T>(task_.k.format, [&](auto format) XSOFTMAX_STEP_LAMBDA {
         using stream = head_stream<T, decltype(format)::value>;
         const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(keys.first));
-        with_rows<A>(rows, [&](auto height) XSOFTMAX_LAMBDA {
+        with_rows<A>(rows, [&](auto height) XSOFTMAX_STEP_LAMBDA {
           streamed_scores<A, T, decltype(height)::value>(queries, stream{data, task_.k.length_stride, fetch},
                                                          task_.depth, matrix_rows<T>{scores, key_block});
         });
@@ -468,8 +468,8 @@ private:
   }
 
   /// Weights of rows [r, r + height) times the values that they see, onto their sums.
-  XSOFTMAX_INLINE void add_values(std::size_t r, std::size_t height, const T* weight, std::size_t first,
-                                  const key_bits* seen, const T* scales, T* sums) {
+  XSOFTMAX_STEP void add_values(std::size_t r, std::size_t height, const T* weight, std::size_t first,
+                                const key_bits* seen, const T* scales, T* sums) {
     const std::size_t count = keys_of_block(first);
     turn_to_values(first);
     key_bits any = 0;
@@ -490,7 +490,7 @@ private:
     if (all && streams_values()) {
       const position_bytes values = value_bytes(first + begin);
       const fetch_ahead fetch(values, read_after(first, pass_.blocks + 1));
-      with_format<T>(task_.v.format, [&](auto format) XSOFTMAX_LAMBDA {
+      with_format<T>(task_.v.format, [&](auto format) XSOFTMAX_STEP_LAMBDA {
         using stream = head_stream<T, decltype(format)::value>;
         const auto* const data = static_cast<const typename stream::element*>(static_cast<const void*>(values.first));
         streamed_product<A, T>(height, weights, stream{data, task_.v.length_stride, fetch}, end - begin, scales, to,
@@ -509,7 +509,7 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE void look_up_values(std::size_t first, std::size_t count) {
+  XSOFTMAX_STEP void look_up_values(std::size_t first, std::size_t count) {
     if (values_.data == nullptr) {
       values_ = value_rows<A>(task_.v, rows_.entry(), rows_.kv_head(), first, count, task_.value_depth, is_small(),
                               task_.workspace + room_.values());
@@ -518,8 +518,8 @@ private:
 
   /// The values of a block that rows [r, r + rows) see, as they are, onto their second sums. A chain over those of the
   /// block that a row sees; it is the same for rows that see all.
-  __attribute__((noinline)) void add_seen(std::size_t r, std::size_t rows, std::size_t first, std::size_t count,
-                                          const key_bits* seen, T* sums) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void add_seen(std::size_t r, std::size_t rows, std::size_t first,
+                                                           std::size_t count, const key_bits* seen, T* sums) {
     look_up_values(first, count);
     T* const whole = task_.workspace + room_.block_sum();
     bool has_whole = false;
@@ -541,7 +541,7 @@ private:
   }
 
   /// Are all values of the block finite? Looked up once.
-  XSOFTMAX_INLINE bool finite(std::size_t count) {
+  XSOFTMAX_STEP bool finite(std::size_t count) {
     if (finite_ == finiteness::unknown) {
       finite_ = all_finite<A>(values_, count, value_batches()) ? finiteness::yes : finiteness::no;
     }
@@ -549,7 +549,7 @@ private:
   }
 
   /// Sums times what is left to multiply them by; + 0 makes no zero negative.
-  XSOFTMAX_INLINE void write() {
+  XSOFTMAX_STEP void write() {
     for (std::size_t r = 0; r < rows_.count(); ++r) {
       T* const sum = totals() + r * room_.sum_depth;
       const V factor(link_.finish(r));
@@ -593,7 +593,7 @@ private:
 
 /// All units of a task.
 template <class A, class T, class Link>
-XSOFTMAX_INLINE void run_attention_units(const attention_task<T>& task) {
+XSOFTMAX_FLATTEN void run_attention_units(const attention_task<T>& task) {
   for (std::size_t unit = task.first_unit; unit < task.last_unit; ++unit) {
     attention_unit<A, T, Link>(task, unit).run();
   }
@@ -601,7 +601,7 @@ XSOFTMAX_INLINE void run_attention_units(const attention_task<T>& task) {
 
 /// The factor of the products, by default 1 / sqrt(depth).
 template <class A, class T>
-XSOFTMAX_INLINE double product_scale(const attention_task<T>& task) {
+XSOFTMAX_STEP double product_scale(const attention_task<T>& task) {
   const double depth = static_cast<double>(task.depth == 0 ? 1 : task.depth);
   const double root = native<A>::square_root(batch<A, double>(depth)).get(0);
   return task.scale == task.scale ? task.scale : 1.0 / root;
@@ -614,12 +614,12 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE link_state(const attention_task<T>& task, const attention_rows<A, T>& rows, T* state)
+  XSOFTMAX_STEP link_state(const attention_task<T>& task, const attention_rows<A, T>& rows, T* state)
       : task_(task), rows_(rows), padded_(attention_room::padded(task.rows_per_tile)), state_(state) {}
 
-  XSOFTMAX_INLINE T* array(std::size_t which) const { return state_ + which * padded_; }
+  XSOFTMAX_STEP T* array(std::size_t which) const { return state_ + which * padded_; }
 
-  XSOFTMAX_INLINE void fill(std::size_t which, T value) const {
+  XSOFTMAX_STEP void fill(std::size_t which, T value) const {
     for (std::size_t r = 0; r < rows_.count(); ++r) {
       array(which)[r] = value;
     }
@@ -627,7 +627,7 @@ public:
 
   /// f(i, count) for the rows from i on that share a batch.
   template <class F>
-  XSOFTMAX_INLINE void for_batches_of_rows(std::size_t rows, F&& f) const {
+  XSOFTMAX_STEP void for_batches_of_rows(std::size_t rows, F&& f) const {
     static_assert(group_rows % lanes<A, T> == 0); // no batch is shared with another group
     for (std::size_t i = 0; i < rows; i += lanes<A, T>) {
       f(i, rows - i < lanes<A, T> ? rows - i : lanes<A, T>);
@@ -635,28 +635,28 @@ public:
   }
 
   /// x += v, a number for each row.
-  XSOFTMAX_INLINE void add(T* x, V v) const { N::store(x, N::template load<T>(x) + v); }
+  XSOFTMAX_STEP void add(T* x, V v) const { N::store(x, N::template load<T>(x) + v); }
 
-  XSOFTMAX_INLINE void copy_state(T* to) const {
+  XSOFTMAX_STEP void copy_state(T* to) const {
     for (std::size_t i = 0; i < attention_room::states * padded_; i += lanes<A, T>) {
       N::store(to + i, N::template load<T>(state_ + i));
     }
   }
 
   /// What is left of a query for the caller: `count` numbers.
-  XSOFTMAX_INLINE void write_numbers(std::size_t r, const T* numbers, std::size_t count = 1) const {
+  XSOFTMAX_STEP void write_numbers(std::size_t r, const T* numbers, std::size_t count = 1) const {
     position_of<T>(task_.query_number, rows_.entry(), rows_.head(r), rows_.query(r))
         .template write<A>(0, count, numbers);
   }
 
   /// Rounded once; the factor may lie outside the range of T.
-  XSOFTMAX_INLINE void scale_query(T* q, double scale) const {
+  XSOFTMAX_STEP void scale_query(T* q, double scale) const {
     scale_line<A>(q, attention_room::padded(task_.depth), scale);
   }
 
   /// total * of_total + sum * of_sum for the values of row r; total + sum for those that are not weighted.
-  XSOFTMAX_INLINE void merge_values(std::size_t r, const T* sums, std::size_t stride, T* totals, T of_sum,
-                                    T of_total) const {
+  XSOFTMAX_STEP void merge_values(std::size_t r, const T* sums, std::size_t stride, T* totals, T of_sum,
+                                  T of_total) const {
     const std::size_t weighted = attention_room::padded(task_.value_depth);
     for (std::size_t n = 0; n < weighted; n += lanes<A, T>) {
       const V sum = uncontracted(N::template load<T>(sums + r * stride + n) * V(of_sum));

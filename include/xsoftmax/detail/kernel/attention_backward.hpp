@@ -25,17 +25,18 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// The whole block [row][col] as [col][row]; extents are multiples of a line.
 template <class A, class T>
-__attribute__((noinline)) void turn(matrix_rows<const T> from, std::size_t rows, std::size_t cols, matrix_rows<T> to) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void turn(matrix_rows<const T> from, std::size_t rows, std::size_t cols,
+                                                     matrix_rows<T> to) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   for (std::size_t r = 0; r < rows; r += width) {
     for (std::size_t c = 0; c < cols; c += width) {
       V square[width];
-      unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+      unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
         square[decltype(l)::value] = native<A>::template load<T>(from.from(r + decltype(l)::value, c).data);
       });
       native<A>::transpose(square);
-      unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+      unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
         native<A>::store(to.from(c + decltype(l)::value, r).data, square[decltype(l)::value]);
       });
     }
@@ -44,7 +45,7 @@ __attribute__((noinline)) void turn(matrix_rows<const T> from, std::size_t rows,
 
 /// y += x, n a multiple of a line.
 template <class A, class T>
-__attribute__((noinline)) void add_to(T* y, const T* x, std::size_t n) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void add_to(T* y, const T* x, std::size_t n) {
   for (std::size_t i = 0; i < n; i += lanes<A, T>) {
     native<A>::store(y + i, native<A>::template load<T>(y + i) + native<A>::template load<T>(x + i));
   }
@@ -52,24 +53,24 @@ __attribute__((noinline)) void add_to(T* y, const T* x, std::size_t n) {
 
 /// x . y over a multiple of a line: 16 chains that are folded by halves.
 template <class A, class T>
-__attribute__((noinline)) T line_product(const T* x, const T* y, std::size_t n) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN T line_product(const T* x, const T* y, std::size_t n) {
   using V = batch<A, T>;
   constexpr std::size_t batches = attention_room::line / lanes<A, T>;
-  auto sum = make_pack<batches>([](auto) XSOFTMAX_LAMBDA { return V(T{}); });
+  auto sum = make_pack<batches>([](auto) XSOFTMAX_STEP_LAMBDA { return V(T{}); });
   for (std::size_t i = 0; i < n; i += attention_room::line) {
-    unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       const std::size_t at = i + decltype(b)::value * lanes<A, T>;
       V& s = sum.v[decltype(b)::value];
       s = native<A>::multiply_add(native<A>::template load<T>(x + at), native<A>::template load<T>(y + at), s);
     });
   }
-  return native<A>::fold_sum(fold_batches(sum, [](V a, V b) XSOFTMAX_LAMBDA { return a + b; }));
+  return native<A>::fold_sum(fold_batches(sum, [](V a, V b) XSOFTMAX_STEP_LAMBDA { return a + b; }));
 }
 
 /// The sum of a block by halves.
 template <class A, class T>
-XSOFTMAX_INLINE T sum_of_block(const block_pack<A, T>& x) {
-  return native<A>::fold_sum(fold_batches(x, [](batch<A, T> a, batch<A, T> b) XSOFTMAX_LAMBDA { return a + b; }));
+XSOFTMAX_STEP T sum_of_block(const block_pack<A, T>& x) {
+  return native<A>::fold_sum(fold_batches(x, [](batch<A, T> a, batch<A, T> b) XSOFTMAX_STEP_LAMBDA { return a + b; }));
 }
 
 /// A tile of queries of which the link finds again what the forward knew.
@@ -84,7 +85,7 @@ struct recalled_tile {
   matrix_rows<T> out;            ///< room for outputs
 
   /// The tile's rows of an array, as the forward writes them.
-  XSOFTMAX_INLINE head_elements<void> addressed(matrix_rows<T> array) const {
+  XSOFTMAX_STEP head_elements<void> addressed(matrix_rows<T> array) const {
     const auto step = static_cast<std::ptrdiff_t>(array.stride);
     const auto head_step = static_cast<std::ptrdiff_t>(task.q_len) * step;
     const std::ptrdiff_t before =
@@ -94,7 +95,7 @@ struct recalled_tile {
 
   /// Runs the forward's tile, outputs into `out` and what Link leaves of a query into its numbers.
   template <class Link>
-  XSOFTMAX_INLINE void run(double reweight_power) const {
+  XSOFTMAX_STEP void run(double reweight_power) const {
     attention_task<T> again = forward;
     again.out = addressed(out);
     again.query_number = addressed(number);
@@ -108,7 +109,7 @@ struct recalled_tile {
   }
 
   /// What the forward left of row r: its output, and a number.
-  XSOFTMAX_INLINE void read_saved(std::size_t r, T* to) const {
+  XSOFTMAX_STEP void read_saved(std::size_t r, T* to) const {
     const std::size_t b = rows.entry();
     const std::size_t h = rows.head(r);
     const std::size_t i = rows.query(r);
@@ -117,7 +118,7 @@ struct recalled_tile {
   }
 
   /// The gradient of the output times the output.
-  XSOFTMAX_INLINE T gradient_times_out(std::size_t r) const {
+  XSOFTMAX_STEP T gradient_times_out(std::size_t r) const {
     return line_product<A>(gradient.from(r).data, out.from(r).data, out.stride);
   }
 };
@@ -146,7 +147,7 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE attention_gradients(const attention_backward_task<T>& task, std::size_t unit)
+  XSOFTMAX_STEP attention_gradients(const attention_backward_task<T>& task, std::size_t unit)
       : task_(task), forward_(task), unit_(unit), entry_(unit / task.kv_heads), kv_head_(unit % task.kv_heads),
         group_(task.heads / task.kv_heads), rows_(group_ * task.q_len), tiles_(quotient_up(rows_, query_tile)),
         blocks_(quotient_up(task.kv_len, key_block)), options_(task, entry_),
@@ -157,7 +158,7 @@ public:
     forward_.last_segment = 0;
   }
 
-  XSOFTMAX_INLINE void run() {
+  XSOFTMAX_STEP void run() {
     const std::size_t all = blocks_ * room_.record;
     if (task_.partial == nullptr) {
       T* const totals = at(room_.key_totals);
@@ -186,69 +187,69 @@ public:
   }
 
 private:
-  static XSOFTMAX_INLINE std::size_t quotient_up(std::size_t a, std::size_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+  static XSOFTMAX_STEP std::size_t quotient_up(std::size_t a, std::size_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-  XSOFTMAX_INLINE std::size_t longest_segment() const {
+  XSOFTMAX_STEP std::size_t longest_segment() const {
     const std::size_t longest = task_.tiles_per_segment * query_tile;
     return rows_ < longest ? rows_ : longest;
   }
 
-  XSOFTMAX_INLINE T* at(std::size_t offset) const { return task_.workspace + offset; }
+  XSOFTMAX_STEP T* at(std::size_t offset) const { return task_.workspace + offset; }
 
   template <class X>
-  XSOFTMAX_INLINE X* at_as(std::size_t offset) const {
+  XSOFTMAX_STEP X* at_as(std::size_t offset) const {
     return reinterpret_cast<X*>(task_.workspace + offset);
   }
 
-  XSOFTMAX_INLINE key_range* windows() const { return at_as<key_range>(room_.windows); }
+  XSOFTMAX_STEP key_range* windows() const { return at_as<key_range>(room_.windows); }
 
-  XSOFTMAX_INLINE query_facts* facts() const { return at_as<query_facts>(room_.facts); }
+  XSOFTMAX_STEP query_facts* facts() const { return at_as<query_facts>(room_.facts); }
 
   static_assert(sizeof(key_range) <= 2 * sizeof(std::size_t) && sizeof(query_facts) <= 6 * sizeof(std::size_t));
 
   // Rows of the segment.
-  XSOFTMAX_INLINE matrix_rows<T> queries() const { return {at(room_.queries), room_.depth}; }
+  XSOFTMAX_STEP matrix_rows<T> queries() const { return {at(room_.queries), room_.depth}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> gradients() const { return {at(room_.gradients), room_.value_depth}; }
+  XSOFTMAX_STEP matrix_rows<T> gradients() const { return {at(room_.gradients), room_.value_depth}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> sums() const { return {at(room_.sums), room_.depth}; }
+  XSOFTMAX_STEP matrix_rows<T> sums() const { return {at(room_.sums), room_.depth}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> totals() const { return {at(room_.totals), room_.depth}; }
+  XSOFTMAX_STEP matrix_rows<T> totals() const { return {at(room_.totals), room_.depth}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> numbers() const {
+  XSOFTMAX_STEP matrix_rows<T> numbers() const {
     return {at(room_.numbers), attention_backward_room::numbers_per_query};
   }
 
   // The blocks at work.
-  XSOFTMAX_INLINE matrix_rows<T> weights() const { return {at(room_.weights), key_block}; }
+  XSOFTMAX_STEP matrix_rows<T> weights() const { return {at(room_.weights), key_block}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> slopes() const { return {at(room_.slopes), key_block}; }
+  XSOFTMAX_STEP matrix_rows<T> slopes() const { return {at(room_.slopes), key_block}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> turned_weights() const { return {at(room_.turned_weights), query_block}; }
+  XSOFTMAX_STEP matrix_rows<T> turned_weights() const { return {at(room_.turned_weights), query_block}; }
 
-  XSOFTMAX_INLINE matrix_rows<T> turned_slopes() const { return {at(room_.turned_slopes), query_block}; }
+  XSOFTMAX_STEP matrix_rows<T> turned_slopes() const { return {at(room_.turned_slopes), query_block}; }
 
-  static XSOFTMAX_INLINE matrix_rows<const T> read_only(matrix_rows<T> x) { return {x.data, x.stride}; }
+  static XSOFTMAX_STEP matrix_rows<const T> read_only(matrix_rows<T> x) { return {x.data, x.stride}; }
 
-  XSOFTMAX_INLINE std::size_t head(std::size_t row) const { return kv_head_ * group_ + (first_ + row) / task_.q_len; }
+  XSOFTMAX_STEP std::size_t head(std::size_t row) const { return kv_head_ * group_ + (first_ + row) / task_.q_len; }
 
-  XSOFTMAX_INLINE std::size_t query(std::size_t row) const { return (first_ + row) % task_.q_len; }
+  XSOFTMAX_STEP std::size_t query(std::size_t row) const { return (first_ + row) % task_.q_len; }
 
-  static XSOFTMAX_INLINE std::size_t batches_of(std::size_t depth) { return quotient_up(depth, lanes<A, T>); }
+  static XSOFTMAX_STEP std::size_t batches_of(std::size_t depth) { return quotient_up(depth, lanes<A, T>); }
 
-  XSOFTMAX_INLINE std::size_t rows_of_block(std::size_t block) const {
+  XSOFTMAX_STEP std::size_t rows_of_block(std::size_t block) const {
     const std::size_t rest = count_ - block * query_block;
     return rest < query_block ? rest : query_block;
   }
 
-  XSOFTMAX_INLINE std::size_t keys_of_block(std::size_t first) const {
+  XSOFTMAX_STEP std::size_t keys_of_block(std::size_t first) const {
     const std::size_t rest = task_.kv_len - first;
     return rest < key_block ? rest : key_block;
   }
 
   /// All keys with a segment of queries. Records of blocks of keys are summed up in `to`, where they join what is there
   /// or where there are zeros.
-  __attribute__((noinline)) void sum_segment(std::size_t s, T* to, bool joins) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_segment(std::size_t s, T* to, bool joins) {
     first_ = s * task_.tiles_per_segment * query_tile;
     count_ = rows_ - first_ < longest_segment() ? rows_ - first_ : longest_segment();
     head_sums_ = task_.head_sums == nullptr ? nullptr : task_.head_sums + (unit_ * task_.segments + s) * group_;
@@ -280,7 +281,7 @@ private:
   }
 
   /// Reads queries and gradients, and has the link find its numbers again.
-  __attribute__((noinline)) void prepare_tile(std::size_t row) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void prepare_tile(std::size_t row) {
     const std::size_t unit = unit_ * tiles_ + (first_ + row) / query_tile;
     const attention_rows<A, T> rows(forward_, unit);
     typename Link::forward link(forward_, rows, options_, at(room_.state));
@@ -305,7 +306,7 @@ private:
   }
 
   /// Facts of each block; the keys that any query of the segment may see.
-  __attribute__((noinline)) key_range find_facts() {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN key_range find_facts() {
     key_range keys{task_.kv_len, 0};
     for (std::size_t block = 0; block * query_block < count_; ++block) {
       const std::size_t row = block * query_block;
@@ -331,7 +332,7 @@ private:
   }
 
   /// A block of keys with all queries of the segment.
-  __attribute__((noinline)) void sum_block(std::size_t first, T* record) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_block(std::size_t first, T* record) {
     const std::size_t count = keys_of_block(first);
     pack_keys<A>(task_.k, entry_, kv_head_, first, count, task_.depth, at(room_.staging), at(room_.keys));
     pack_keys<A>(task_.v, entry_, kv_head_, first, count, task_.value_depth, at(room_.staging), at(room_.values));
@@ -349,10 +350,11 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE matrix_rows<const T> key_rows() const { return {at(room_.key_rows), room_.depth}; }
+  XSOFTMAX_STEP matrix_rows<const T> key_rows() const { return {at(room_.key_rows), room_.depth}; }
 
   /// What a block of queries sees of a block of keys; false if nothing.
-  __attribute__((noinline)) bool sees(std::size_t block, std::size_t first, std::size_t count, pair_view& view) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN bool sees(std::size_t block, std::size_t first, std::size_t count,
+                                                       pair_view& view) const {
     const query_facts& fact = facts()[block];
     if (fact.some.last <= first || fact.some.first >= first + count) {
       return false;
@@ -391,8 +393,8 @@ private:
     return true;
   }
 
-  __attribute__((noinline)) void sum_pair(std::size_t block, std::size_t first, std::size_t count, pair_view& view,
-                                          T* record) {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void sum_pair(std::size_t block, std::size_t first, std::size_t count,
+                                                           pair_view& view, T* record) {
     const std::size_t row = block * query_block;
     const std::size_t rows = rows_of_block(block);
     multiply_with_keys(queries().from(row), task_.depth, at(room_.keys), view, weights());
@@ -431,11 +433,11 @@ private:
   }
 
   /// Room that is free until slopes are turned.
-  XSOFTMAX_INLINE T* turned_slopes_of(std::size_t i) const { return at(room_.turned_slopes) + i * key_block; }
+  XSOFTMAX_STEP T* turned_slopes_of(std::size_t i) const { return at(room_.turned_slopes) + i * key_block; }
 
   /// The products of rows with the keys or values of a block, where any is seen: a chain over the depth, in pieces.
-  XSOFTMAX_INLINE void multiply_with_keys(matrix_rows<T> rows, std::size_t depth, const T* keys, const pair_view& view,
-                                          matrix_rows<T> to) const {
+  XSOFTMAX_STEP void multiply_with_keys(matrix_rows<T> rows, std::size_t depth, const T* keys, const pair_view& view,
+                                        matrix_rows<T> to) const {
     const std::size_t from = view.first_key / lanes<A, T> * lanes<A, T>;
     const std::size_t batches = quotient_up(view.last_key - from, lanes<A, T>);
     for (std::size_t i = view.first_row; i < view.last_row; i += tile_rows) {
@@ -445,23 +447,23 @@ private:
   }
 
   /// The slope of c tanh(s / c): 1 - tanh(s / c)^2 = 4 sigma(2 s / c) (1 - sigma(2 s / c)).
-  __attribute__((noinline)) void cap_slopes(const T* score, T* to) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void cap_slopes(const T* score, T* to) const {
     const V inverse(static_cast<T>(2.0 / task_.softcap));
     store_block<A>(to, map(
-                           [&](V s) XSOFTMAX_LAMBDA {
+                           [&](V s) XSOFTMAX_STEP_LAMBDA {
                              const auto sigma = math::sigmoid_with_complement<A, T>(uncontracted(s * inverse));
                              return V(T{4}) * sigma.value * sigma.complement;
                            },
                            load_block<A, T>(score)));
   }
 
-  __attribute__((noinline)) void multiply_slopes(T* slope, const T* factor, key_bits visible) const {
-    const auto product_of = [](V a, V b) XSOFTMAX_LAMBDA { return uncontracted(a * b); };
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void multiply_slopes(T* slope, const T* factor, key_bits visible) const {
+    const auto product_of = [](V a, V b) XSOFTMAX_STEP_LAMBDA { return uncontracted(a * b); };
     const auto x = map(product_of, load_block<A, T>(slope), load_block<A, T>(factor));
     store_block<A>(slope, only_visible<A>(x, visible, T{}));
   }
 
-  __attribute__((noinline)) void add_head_sums(std::size_t row, const pair_view& view) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void add_head_sums(std::size_t row, const pair_view& view) const {
     for (std::size_t i = view.first_row; i < view.last_row; ++i) {
       if (view.row[i] != 0) {
         numbers().from(row + i).data[sees_any] = T{1};
@@ -474,7 +476,7 @@ private:
   }
 
   /// dq += ds k
-  XSOFTMAX_INLINE void add_to_queries(std::size_t row, const pair_view& view) const {
+  XSOFTMAX_STEP void add_to_queries(std::size_t row, const pair_view& view) const {
     for (std::size_t i = view.first_row; i < view.last_row; i += tile_rows) {
       const std::size_t height = view.last_row - i < tile_rows ? view.last_row - i : tile_rows;
       const matrix_rows<T> to = sums().from(row + i);
@@ -491,9 +493,9 @@ private:
   }
 
   /// to += x^T rows, for x the slopes or the weights of the pairs that are seen.
-  __attribute__((noinline)) void add_to_keys(const key_bits* seen, std::size_t count, matrix_rows<T> x,
-                                             matrix_rows<T> turned, matrix_rows<T> rows, bool finite, matrix_rows<T> to,
-                                             std::size_t depth) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void add_to_keys(const key_bits* seen, std::size_t count, matrix_rows<T> x,
+                                                              matrix_rows<T> turned, matrix_rows<T> rows, bool finite,
+                                                              matrix_rows<T> to, std::size_t depth) const {
     key_bits any = 0;
     std::size_t first_row = count;
     std::size_t last_row = 0;
@@ -530,7 +532,7 @@ private:
   }
 
   /// dq of the segment.
-  __attribute__((noinline)) void write_queries() const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write_queries() const {
     for (std::size_t row = 0; row < count_; ++row) {
       T* const total = totals().from(row).data;
       const auto number = numbers().from(row).data;
@@ -545,7 +547,7 @@ private:
   }
 
   /// dk and dv of a block of keys from their sums.
-  __attribute__((noinline)) void write_keys(std::size_t block, T* record) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void write_keys(std::size_t block, T* record) const {
     const std::size_t first = block * key_block;
     for (std::size_t j = 0; j < keys_of_block(first); ++j) {
       T* const dk = record + j * room_.depth;
@@ -583,7 +585,7 @@ private:
 
 /// All units of a task.
 template <class A, class T, class Link>
-XSOFTMAX_INLINE void run_attention_gradients(const attention_backward_task<T>& task) {
+XSOFTMAX_FLATTEN void run_attention_gradients(const attention_backward_task<T>& task) {
   for (std::size_t unit = task.first_unit; unit < task.last_unit; ++unit) {
     attention_gradients<A, T, Link>(task, unit).run();
   }
@@ -597,26 +599,26 @@ public:
   using V = batch<A, T>;
   static constexpr bool has_bias = false;
 
-  XSOFTMAX_INLINE explicit scaled_gradients(const attention_backward_task<T>& task)
+  XSOFTMAX_STEP explicit scaled_gradients(const attention_backward_task<T>& task)
       : scale_(static_cast<T>(product_scale<A, T>(task))), depth_(task.depth) {}
 
-  XSOFTMAX_INLINE void prepare_keys(T*, std::size_t, std::size_t) const {}
+  XSOFTMAX_STEP void prepare_keys(T*, std::size_t, std::size_t) const {}
 
   /// + 0 makes no zero negative.
   template <class Row>
-  XSOFTMAX_INLINE void finish_query(const Row&, const T*, T* sum, T*) const {
+  XSOFTMAX_STEP void finish_query(const Row&, const T*, T* sum, T*) const {
     for (std::size_t c = 0; c < depth_; c += lanes<A, T>) {
       N::store(sum + c, N::multiply_add(N::template load<T>(sum + c), V(scale_), V(T{})));
     }
   }
 
   template <class Row>
-  XSOFTMAX_INLINE void finish_key(const Row&, T*, T*) const {}
+  XSOFTMAX_STEP void finish_key(const Row&, T*, T*) const {}
 
-  XSOFTMAX_INLINE double head_sum(std::size_t, const T*) const { return 0; }
+  XSOFTMAX_STEP double head_sum(std::size_t, const T*) const { return 0; }
 
-  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
-                                    const T*) const {}
+  XSOFTMAX_STEP void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
+                                  const T*) const {}
 
 private:
   T scale_;

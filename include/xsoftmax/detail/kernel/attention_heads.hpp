@@ -31,9 +31,9 @@ XSOFTMAX_INLINE bool has_plain_positions(const head_elements<Void>& x) {
 /// Keys [first, first + count) of a head, transposed: element c of key j is block[c * key_block + j]. What is missing
 /// to a batch of keys is 0. `staging` has room for a batch of keys.
 template <class A, class T>
-__attribute__((noinline)) void pack_keys(const head_elements<const void>& k, std::size_t b, std::size_t h,
-                                         std::size_t first, std::size_t count, std::size_t depth, T* staging,
-                                         T* block) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void pack_keys(const head_elements<const void>& k, std::size_t b,
+                                                          std::size_t h, std::size_t first, std::size_t count,
+                                                          std::size_t depth, T* staging, T* block) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   const bool plain = has_plain_positions(k);
@@ -58,11 +58,11 @@ __attribute__((noinline)) void pack_keys(const head_elements<const void>& k, std
     std::size_t c = 0;
     for (; depth - c >= width; c += width) {
       V square[width];
-      unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+      unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
         square[decltype(l)::value] = native<A>::template load<T>(row[decltype(l)::value] + c);
       });
       native<A>::transpose(square);
-      unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+      unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
         native<A>::store(block + (c + decltype(l)::value) * key_block + j, square[decltype(l)::value]);
       });
     }
@@ -76,7 +76,7 @@ __attribute__((noinline)) void pack_keys(const head_elements<const void>& k, std
 
 /// Elements [0, depth) of a row, zeros up to the end of a line.
 template <class A, class T, class Row>
-XSOFTMAX_INLINE void read_padded(const Row& row, std::size_t depth, T* to) {
+XSOFTMAX_STEP void read_padded(const Row& row, std::size_t depth, T* to) {
   const std::size_t padded = attention_room::padded(depth);
   if (padded != depth) {
     clear<A>(to + padded - attention_room::line, attention_room::line);
@@ -86,8 +86,8 @@ XSOFTMAX_INLINE void read_padded(const Row& row, std::size_t depth, T* to) {
 
 /// The same of a position.
 template <class A, class T>
-XSOFTMAX_INLINE void read_position(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
-                                   std::size_t depth, T* to) {
+XSOFTMAX_STEP void read_position(const head_elements<const void>& x, std::size_t b, std::size_t h, std::size_t i,
+                                 std::size_t depth, T* to) {
   read_padded<A>(position_of<T>(x, b, h, i), depth, to);
 }
 
@@ -95,9 +95,9 @@ XSOFTMAX_INLINE void read_position(const head_elements<const void>& x, std::size
 /// side or with `in_place` at any distance, or copied to `block`. (Rows far apart may take each other's place in the
 /// cache.)
 template <class A, class T>
-__attribute__((noinline)) matrix_rows<const T> value_rows(const head_elements<const void>& v, std::size_t b,
-                                                          std::size_t h, std::size_t first, std::size_t count,
-                                                          std::size_t depth, bool in_place, T* block) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN matrix_rows<const T>
+value_rows(const head_elements<const void>& v, std::size_t b, std::size_t h, std::size_t first, std::size_t count,
+           std::size_t depth, bool in_place, T* block) {
   const bool dense = v.length_stride == static_cast<std::ptrdiff_t>(depth);
   if ((in_place || dense) && has_plain_positions(v) && depth % lanes<A, T> == 0 && v.length_stride >= 0) {
     return {static_cast<const T*>(position_of<T>(v, b, h, first).data), static_cast<std::size_t>(v.length_stride)};
@@ -125,7 +125,8 @@ __attribute__((noinline)) matrix_rows<const T> value_rows(const head_elements<co
 
 /// Is there no NaN and no infinity in the first `batches` batches of the rows?
 template <class A, class T>
-__attribute__((noinline)) bool all_finite(matrix_rows<const T> rows, std::size_t count, std::size_t batches) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN bool all_finite(matrix_rows<const T> rows, std::size_t count,
+                                                           std::size_t batches) {
   using V = batch<A, T>;
   V zero(T{});
   for (std::size_t j = 0; j < count; ++j) {
@@ -139,7 +140,7 @@ __attribute__((noinline)) bool all_finite(matrix_rows<const T> rows, std::size_t
 
 /// f of v in double, rounded once.
 template <class A, class T, class F>
-XSOFTMAX_INLINE batch<A, T> through_double(batch<A, T> v, F&& f) {
+XSOFTMAX_STEP batch<A, T> through_double(batch<A, T> v, F&& f) {
   const auto y = map(f, in_doubles<A>(pack<batch<A, T>, 1>{{v}}));
   if constexpr (sizeof(T) == sizeof(double)) {
     return y.v[0];
@@ -150,18 +151,18 @@ XSOFTMAX_INLINE batch<A, T> through_double(batch<A, T> v, F&& f) {
 
 /// x times a factor that may lie outside the range of T, rounded once; n a multiple of a line.
 template <class A, class T>
-__attribute__((noinline)) void scale_line(T* x, std::size_t n, double factor) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void scale_line(T* x, std::size_t n, double factor) {
   using D = batch<A, double>;
   for (std::size_t c = 0; c < n; c += lanes<A, T>) {
     const auto v = native<A>::template load<T>(x + c);
-    native<A>::store(x + c, through_double<A, T>(v, [&](D d) XSOFTMAX_LAMBDA { return d * D(factor); }));
+    native<A>::store(x + c, through_double<A, T>(v, [&](D d) XSOFTMAX_STEP_LAMBDA { return d * D(factor); }));
   }
 }
 
 /// A power of two, the product of which with a magnitude in the range of T is in [2^-22, 4) (double: [2^-51, 4)), and
 /// in [1, 2) if neither is near the end of the range.
 template <class A, class T>
-XSOFTMAX_INLINE batch<A, T> inverse_octave(batch<A, T> magnitude) {
+XSOFTMAX_STEP batch<A, T> inverse_octave(batch<A, T> magnitude) {
   using N = native<A>;
   using Int = bits_t<T>;
   using I = batch<A, Int>;
@@ -174,7 +175,7 @@ XSOFTMAX_INLINE batch<A, T> inverse_octave(batch<A, T> magnitude) {
 /// x / |x| * factor; 0 of a zero vector; n a multiple of a line. By a power of two first, so that no square overflows
 /// or vanishes. Squares, exact ones for float, are summed in 16 chains that are folded by halves.
 template <class A, class T>
-__attribute__((noinline)) void normalise(T* x, std::size_t n, double factor) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void normalise(T* x, std::size_t n, double factor) {
   using N = native<A>;
   using V = batch<A, T>;
   using D = batch<A, double>;
@@ -184,19 +185,19 @@ __attribute__((noinline)) void normalise(T* x, std::size_t n, double factor) {
   }
   const V unit = inverse_octave<A, T>(V(N::largest_lane(largest)));
   constexpr std::size_t chains = attention_room::line / lanes<A, double>;
-  auto square = make_pack<chains>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  auto square = make_pack<chains>([](auto) XSOFTMAX_STEP_LAMBDA { return D(0.0); });
   for (std::size_t c = 0; c < n; c += attention_room::line) {
-    unroll<attention_room::line / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<attention_room::line / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value * lanes<A, T>;
       const auto wide = in_doubles<A>(pack<V, 1>{{N::template load<T>(x + c + at) * unit}});
-      unroll<decltype(wide)::size>([&](auto half) XSOFTMAX_LAMBDA {
+      unroll<decltype(wide)::size>([&](auto half) XSOFTMAX_STEP_LAMBDA {
         const D d = wide.v[decltype(half)::value];
         D& chain = square.v[at / lanes<A, double> + decltype(half)::value];
         chain = N::multiply_add(d, d, chain);
       });
     });
   }
-  const double sum = N::fold_sum(fold_batches(square, [](D a, D b) XSOFTMAX_LAMBDA { return a + b; }));
+  const double sum = N::fold_sum(fold_batches(square, [](D a, D b) XSOFTMAX_STEP_LAMBDA { return a + b; }));
   const T scale = sum == 0 ? T{} : static_cast<T>(factor / N::square_root(D(sum)).get(0));
   for (std::size_t c = 0; c < n; c += lanes<A, T>) {
     N::store(x + c, N::template load<T>(x + c) * unit * V(scale));
@@ -205,7 +206,7 @@ __attribute__((noinline)) void normalise(T* x, std::size_t n, double factor) {
 
 /// The same for each key of a block of pack_keys, factor 1.
 template <class A, class T>
-__attribute__((noinline)) void normalise_keys(T* block, std::size_t depth, std::size_t count) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void normalise_keys(T* block, std::size_t depth, std::size_t count) {
   using N = native<A>;
   using V = batch<A, T>;
   for (std::size_t j = 0; j < count; j += lanes<A, T>) {

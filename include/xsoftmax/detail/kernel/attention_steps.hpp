@@ -10,7 +10,7 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 
 /// What sigmoid attention adds to the scores of entry b, by default -log of its number of keys.
 template <class A, class T>
-XSOFTMAX_INLINE T sigmoid_bias(const attention_task<T>& task, std::size_t b) {
+XSOFTMAX_STEP T sigmoid_bias(const attention_task<T>& task, std::size_t b) {
   if (task.bias == task.bias) {
     return static_cast<T>(task.bias);
   }
@@ -25,12 +25,12 @@ public:
   using N = native<A>;
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE explicit power_of_excess(double power)
+  XSOFTMAX_STEP explicit power_of_excess(double power)
       : power_(power), whole_(power >= 1 && power <= 1024 && power == static_cast<double>(static_cast<unsigned>(power))
                                   ? static_cast<unsigned>(power)
                                   : 0) {}
 
-  XSOFTMAX_INLINE V operator()(V x) const {
+  XSOFTMAX_STEP V operator()(V x) const {
     if (whole_ == 0) { // of numbers above 0; NaN stays
       return N::where_equal(x, V(T{}), x, N::where_equal(x, x, any_power(x), x));
     }
@@ -51,10 +51,10 @@ public:
   }
 
 private:
-  __attribute__((noinline)) V any_power(V x) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN V any_power(V x) const {
     using D = batch<A, double>;
-    return through_double<A, T>(x,
-                                [&](D v) XSOFTMAX_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); });
+    return through_double<A, T>(
+        x, [&](D v) XSOFTMAX_STEP_LAMBDA { return math::exp<A, double>(math::log<A>(v) * D(power_)); });
   }
 
   double power_;

@@ -83,8 +83,8 @@ XSOFTMAX_STEP double_pair sum_of_terms(contiguous_row<const T> y, contiguous_row
 /// A block of doubles that holds infinities, NaN or products that overflow, or whose lanes overflow: the exceptional
 /// terms by IEEE addition, the others exactly.
 template <class A, class T, class Formula>
-__attribute__((noinline, cold)) void add_one_by_one(signed_sum& total, contiguous_row<const T> y,
-                                                    contiguous_row<const T> dy, std::size_t n) {
+__attribute__((noinline, cold)) XSOFTMAX_FLATTEN void add_one_by_one(signed_sum& total, contiguous_row<const T> y,
+                                                                     contiguous_row<const T> dy, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     if (*y.at(i) != Formula::masked) {
       total.add(Formula::term(*y.at(i), *dy.at(i)));

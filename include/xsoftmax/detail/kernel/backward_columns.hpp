@@ -15,7 +15,7 @@ XSOFTMAX_INLINE bool is_finite(double_pair v) {
 
 /// f of what gives the same gradient with the least work.
 template <class Formula, class F>
-XSOFTMAX_INLINE void with_plainest(const Formula& formula, F&& f) {
+XSOFTMAX_STEP void with_plainest(const Formula& formula, F&& f) {
   if constexpr (requires { formula.plain(); }) {
     if (formula.is_plain()) {
       f(formula.plain());

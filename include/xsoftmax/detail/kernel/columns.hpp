@@ -365,8 +365,8 @@ XSOFTMAX_INLINE std::size_t strip_width(std::size_t rows, std::size_t cols) {
 /// Strip by strip: run(first, rows, columns...), columns being the strip's in each matrix; where it returns false,
 /// run_row(r) for each of its rows.
 template <class T, class Run, class Row, class... Void>
-XSOFTMAX_INLINE void for_each_strip(std::size_t rows, std::size_t cols, Run&& run, Row&& run_row,
-                                    const elements<Void>&... m) {
+XSOFTMAX_STEP void for_each_strip(std::size_t rows, std::size_t cols, Run&& run, Row&& run_row,
+                                  const elements<Void>&... m) {
   const std::size_t width = strip_width<T>(rows, cols);
   for (std::size_t first = 0; first < rows; first += width) {
     const std::size_t count = rows - first < width ? rows - first : width;

@@ -62,7 +62,7 @@ XSOFTMAX_INLINE bool is_dominating(T p) {
 /// Of such a p, from R and minus_log_of_complement(R). An R of which subnormal probabilities may lack a part that
 /// counts says too little: log_probability() then gives R, too, since both agree to their squares.
 template <class T, class Log>
-XSOFTMAX_INLINE loss_of_row<T> loss_of_dominating(double rest, double loss, Log&& log_probability) {
+XSOFTMAX_STEP loss_of_row<T> loss_of_dominating(double rest, double loss, Log&& log_probability) {
   if (rest < (sizeof(T) == 4 ? 0x1p-90 : 0x1p-900)) [[unlikely]] {
     rest = loss = 0.0 - static_cast<double>(log_probability()); // not -0
   }
@@ -71,7 +71,7 @@ XSOFTMAX_INLINE loss_of_row<T> loss_of_dominating(double rest, double loss, Log&
 
 /// Of any other. minus_log() is -log p, and only called where p says enough; log_probability() where it says nothing.
 template <class T, class MinusLog, class Log>
-XSOFTMAX_INLINE loss_of_row<T> loss_of_probability(T p, MinusLog&& minus_log, Log&& log_probability) {
+XSOFTMAX_STEP loss_of_row<T> loss_of_probability(T p, MinusLog&& minus_log, Log&& log_probability) {
   const auto value = static_cast<double>(p);
   const T gradient = p - T{1};
   if (value >= 0x1p-100) {

@@ -19,7 +19,7 @@ inline constexpr bool may_be_near = !Term::has_temperature && std::is_same_v<In,
 /// So many octaves from 0 may the logits of a row of n elements lie for its terms to serve as lowered ones (normaliser)
 /// relative to the usual reference, come what may: no part of a result is subnormal.
 template <class A, class T>
-XSOFTMAX_INLINE constexpr std::int64_t near_octaves(std::size_t n) {
+XSOFTMAX_STEP constexpr std::int64_t near_octaves(std::size_t n) {
   constexpr std::int64_t one = math::octave_bias<T> - usual_reference<T>;      // the octave of exp(0)
   const std::int64_t terms = octave_of_double(static_cast<double>(2 * n - 1)); // n is not above 2^terms
   std::int64_t octaves = usual_reference<T> + math::headroom<T> - 1;
@@ -36,14 +36,14 @@ public:
   using V = batch<A, T>;
 
   /// Nothing is near.
-  XSOFTMAX_INLINE nearness() {}
+  XSOFTMAX_STEP nearness() {}
 
   /// reach: terms of all |x| below it are normal numbers; 0 or less: of none. example: an element of the row.
-  XSOFTMAX_INLINE nearness(T reach, T example)
+  XSOFTMAX_STEP nearness(T reach, T example)
       : reach_(reach), may_try_(example < reach && -example < reach), everywhere_(may_try_) {}
 
   /// Is the next run worth a trial?
-  XSOFTMAX_INLINE bool is_likely() {
+  XSOFTMAX_STEP bool is_likely() {
     if (waiting_ != 0) {
       --waiting_;
       return false;
@@ -52,14 +52,14 @@ public:
   }
 
   /// Its elements: fewer at the beginning of a row and where one has failed.
-  XSOFTMAX_INLINE std::size_t run() const { return run_; }
+  XSOFTMAX_STEP std::size_t run() const { return run_; }
 
-  XSOFTMAX_INLINE bool are_near(V farthest) const { return native<A>::all_below(farthest, reach_); }
+  XSOFTMAX_STEP bool are_near(V farthest) const { return native<A>::all_below(farthest, reach_); }
 
-  XSOFTMAX_INLINE void held() { run_ = 2 * first_run; }
+  XSOFTMAX_STEP void held() { run_ = 2 * first_run; }
 
   /// Twice as many runs as the last time go without a trial.
-  XSOFTMAX_INLINE void failed() {
+  XSOFTMAX_STEP void failed() {
     everywhere_ = false;
     run_ = first_run;
     waiting_ = pause_;
@@ -67,17 +67,17 @@ public:
   }
 
   /// A block has been summed, of which this is the largest |x| but for the runs that were not near.
-  XSOFTMAX_INLINE void add(V farthest) {
+  XSOFTMAX_STEP void add(V farthest) {
     everywhere_ = everywhere_ && are_near(farthest);
     const T distance = native<A>::largest_lane(farthest);
     farthest_ = distance > farthest_ ? distance : farthest_;
   }
 
   /// Was every logit of the row near?
-  XSOFTMAX_INLINE bool everywhere() const { return everywhere_; }
+  XSOFTMAX_STEP bool everywhere() const { return everywhere_; }
 
   /// Will the last pass bear lowered terms (normaliser)? sum relative to 2^(reference - bias).
-  XSOFTMAX_INLINE bool may_lower(const math::reduction<A, T>& r, std::int64_t reference, double_pair sum) const {
+  XSOFTMAX_STEP bool may_lower(const math::reduction<A, T>& r, std::int64_t reference, double_pair sum) const {
     if (!everywhere_) {
       return false; // and farthest_ may be anything
     }
@@ -102,22 +102,22 @@ private:
 /// sum_terms of n elements, at most a block. The octave may be lower than that of the largest term, if that is within
 /// the headroom.
 template <bool Store, class A, class T, class Term, class In, class Out>
-requires may_be_near<Term, In> XSOFTMAX_INLINE block_terms sum_terms_near_zero(const Term& term, std::int64_t reference,
-                                                                               In z, Out p, std::size_t n,
-                                                                               nearness<A, T>& near) {
+requires may_be_near<Term, In> XSOFTMAX_STEP block_terms sum_terms_near_zero(const Term& term, std::int64_t reference,
+                                                                             In z, Out p, std::size_t n,
+                                                                             nearness<A, T>& near) {
   using V = batch<A, T>;
   constexpr std::size_t wide = wide_chunk<A, T>;
   term_sum<A, T> sum;
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
   V farthest(T{});
-  const auto add = [&](std::size_t i, auto extent, const auto& e) XSOFTMAX_LAMBDA {
+  const auto add = [&](std::size_t i, auto extent, const auto& e) XSOFTMAX_STEP_LAMBDA {
     if constexpr (Store) {
       store_chunk<A, false, T>(p, i, extent, e);
     }
     sum.add(e);
   };
-  const auto add_any = [&](std::size_t i, auto extent, const auto& x) XSOFTMAX_LAMBDA {
-    add(i, extent, map([&](V v) XSOFTMAX_LAMBDA { return term(v, largest); }, x));
+  const auto add_any = [&](std::size_t i, auto extent, const auto& x) XSOFTMAX_STEP_LAMBDA {
+    add(i, extent, map([&](V v) XSOFTMAX_STEP_LAMBDA { return term(v, largest); }, x));
   };
   for (std::size_t first = 0, last = 0; first < n; first = last) {
     last = n - first > near.run() ? first + near.run() : n;
@@ -146,7 +146,7 @@ requires may_be_near<Term, In> XSOFTMAX_INLINE block_terms sum_terms_near_zero(c
       }
     }
     // The rest may be anything; what is not there is far away as a term and near as a logit.
-    for_each_chunk<group_size<T>, group_size<T>>(whole, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+    for_each_chunk<group_size<T>, group_size<T>>(whole, last, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
       add_any(i, extent, load_chunk<A, T>(z, i, extent, -infinity<T>));
       if (near.everywhere()) {
         farthest = largest_magnitude<A>(load_chunk<A, T>(z, i, extent, T{}), farthest);
@@ -166,8 +166,8 @@ requires may_be_near<Term, In> XSOFTMAX_INLINE block_terms sum_terms_near_zero(c
 
 /// Other rows.
 template <bool Store, class A, class T, class Term, class In, class Out>
-XSOFTMAX_INLINE block_terms sum_terms_near_zero(const Term& term, std::int64_t, In z, Out p, std::size_t n,
-                                                nearness<A, T>& near) {
+XSOFTMAX_STEP block_terms sum_terms_near_zero(const Term& term, std::int64_t, In z, Out p, std::size_t n,
+                                              nearness<A, T>& near) {
   near = nearness<A, T>();
   return sum_terms<Store, A, T>(term, z, p, n);
 }

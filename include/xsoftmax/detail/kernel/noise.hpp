@@ -31,14 +31,14 @@ struct group_words {
 template <class A>
 class row_words {
 public:
-  XSOFTMAX_INLINE row_words(const noise_key& key, noise_kind kind)
+  XSOFTMAX_STEP row_words(const noise_key& key, noise_kind kind)
       : fields_(2 * static_cast<std::uint32_t>(kind) << 8 | static_cast<std::uint32_t>(key.stream >> 32) << 16 |
                 static_cast<std::uint32_t>(key.row >> 32) << 24),
         stream_(static_cast<std::uint32_t>(key.stream)), row_(static_cast<std::uint32_t>(key.row)),
         generator_(key.seed, fields_, stream_, row_) {}
 
   /// The upper ones of the group. more: those of the next will be wanted too, and are drawn with them.
-  XSOFTMAX_INLINE const group_words<A>& upper(std::uint64_t group, bool more) {
+  XSOFTMAX_STEP const group_words<A>& upper(std::uint64_t group, bool more) {
     if (group != drawn_ahead_) {
       const std::uint64_t first = 16 * group;
       if (const auto high = static_cast<std::uint32_t>(first >> 32); high != high_) [[unlikely]] {
@@ -72,13 +72,13 @@ private:
 
   /// Of `Groups` groups from block `first` on.
   template <std::size_t Groups>
-  static XSOFTMAX_INLINE void generate(const generator& from, std::uint32_t first, group_words<A>* words) {
+  static XSOFTMAX_STEP void generate(const generator& from, std::uint32_t first, group_words<A>* words) {
     constexpr std::size_t sets = 16 / generator::blocks; // of a group
     constexpr std::size_t together = sets == 1 ? Groups : 1;
     for (std::size_t set = 0; set < sets * Groups; set += together) {
       batch<A, std::int32_t> word[together][4];
       from(first + static_cast<std::uint32_t>(set * generator::blocks), word);
-      unroll<4 * together>([&](auto w) XSOFTMAX_LAMBDA {
+      unroll<4 * together>([&](auto w) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t s = decltype(w)::value / 4;
         constexpr std::size_t i = decltype(w)::value % 4;
         words[(set + s) / sets].v[i * sets + (set + s) % sets] = word[s][i];
@@ -108,11 +108,11 @@ struct variate {
   static constexpr int decisive_bits = two_sided ? 24 : 23;
 
   /// The first bit leaves the words.
-  static XSOFTMAX_INLINE I without_side(I upper) {
+  static XSOFTMAX_STEP I without_side(I upper) {
     return two_sided ? I(native<A>::template shift_left<1>(upper)) : upper;
   }
 
-  static XSOFTMAX_INLINE void without_side(I& upper, I& lower) {
+  static XSOFTMAX_STEP void without_side(I& upper, I& lower) {
     if constexpr (two_sided) {
       upper = native<A>::template shift_left<1>(upper) | native<A>::template shift_right<31>(lower);
       lower = native<A>::template shift_left<1>(lower);
@@ -121,13 +121,13 @@ struct variate {
 
   /// side: 0 or 1
   template <std::size_t N>
-  static XSOFTMAX_INLINE pack<V, N> values(const pack<V, N>& v, const pack<V, N>& side) {
+  static XSOFTMAX_STEP pack<V, N> values(const pack<V, N>& v, const pack<V, N>& side) {
     if constexpr (Kind == noise_kind::gumbel) {
       return math::gumbel<A, T>(v);
     } else {
-      const pack<V, N> half = map([](V x) XSOFTMAX_LAMBDA { return x * V(T(0.5)); }, v);
+      const pack<V, N> half = map([](V x) XSOFTMAX_STEP_LAMBDA { return x * V(T(0.5)); }, v);
       return map(
-          [](V of_v, V of_complement, V s) XSOFTMAX_LAMBDA {
+          [](V of_v, V of_complement, V s) XSOFTMAX_STEP_LAMBDA {
             if constexpr (Kind == noise_kind::logistic) {
               return (of_v - of_complement) * (s + s - V(T{1}));
             } else {
@@ -148,10 +148,10 @@ public:
   using variate = kernel::variate<A, T, Kind>;
 
   /// From words of another kind where one is named.
-  XSOFTMAX_INLINE explicit row_noise(const noise_key& key, noise_kind kind = Kind) : words(key, kind) {}
+  XSOFTMAX_STEP explicit row_noise(const noise_key& key, noise_kind kind = Kind) : words(key, kind) {}
 
   /// Writes the 64 values of the group. more: those of the next will be wanted too.
-  XSOFTMAX_INLINE void operator()(std::uint64_t group, bool more, T* out) {
+  XSOFTMAX_STEP void operator()(std::uint64_t group, bool more, T* out) {
     values(group, words.upper(group, more), out);
   }
 
@@ -167,12 +167,12 @@ public:
     for (std::size_t i = 0; i < noise_group; i += step) {
       pack<V, together> v;
       if constexpr (sizeof(T) == sizeof(float)) {
-        v = make_pack<together>([&](auto b) XSOFTMAX_LAMBDA {
+        v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           return math::uniform_of_upper<A>(variate::without_side(upper.v[i / lanes<A, T> + decltype(b)::value]));
         });
       }
       if (!decided) [[unlikely]] {
-        v = make_pack<together>([&](auto b) XSOFTMAX_LAMBDA {
+        v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
           return native<A>::template load<T>(uniform + i + decltype(b)::value * lanes<A, T>);
         });
       }
@@ -204,11 +204,11 @@ private:
   static constexpr std::size_t together = 4; ///< batches of values
 
   /// Do upper words of which these are the smallest decide the values?
-  static XSOFTMAX_INLINE bool decides(I smallest) {
+  static XSOFTMAX_STEP bool decides(I smallest) {
     return sizeof(T) == sizeof(float) && !native<A>::template any_below_power<variate::decisive_bits>(smallest);
   }
 
-  static XSOFTMAX_INLINE bool decides(const group_words<A>& upper) {
+  static XSOFTMAX_STEP bool decides(const group_words<A>& upper) {
     I smallest = variate::without_side(upper.v[0]);
     for (std::size_t j = 1; j < group_words<A>::size; ++j) {
       smallest = native<A>::min_unsigned(smallest, variate::without_side(upper.v[j]));
@@ -216,7 +216,7 @@ private:
     return decides(smallest);
   }
 
-  static XSOFTMAX_INLINE void uniform_of_both(I upper, I lower, pack<V, batches>& v) {
+  static XSOFTMAX_STEP void uniform_of_both(I upper, I lower, pack<V, batches>& v) {
     variate::without_side(upper, lower);
     math::uniform_of_both<A, T>(upper, lower, v);
   }
@@ -234,9 +234,9 @@ private:
 
   /// The sides of N batches of values, from batch j of words on.
   template <std::size_t N>
-  static XSOFTMAX_INLINE pack<V, N> sides(const group_words<A>& upper, std::size_t j) {
+  static XSOFTMAX_STEP pack<V, N> sides(const group_words<A>& upper, std::size_t j) {
     pack<V, N> side;
-    unroll<N / batches>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<N / batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t i = decltype(b)::value;
       const I bit = native<A>::template shift_right<31>(upper.v[j + i]);
       if constexpr (sizeof(T) == sizeof(float)) {
@@ -252,7 +252,7 @@ private:
 /// body(group, first, last, skipped) for the groups that hold the elements [0, n) of a row that begins at `index`: its
 /// elements [first, last) lie in the group from place `skipped` on.
 template <class Body>
-XSOFTMAX_INLINE void for_each_group(std::uint64_t index, std::size_t n, Body&& body) {
+XSOFTMAX_STEP void for_each_group(std::uint64_t index, std::size_t n, Body&& body) {
   std::size_t first = 0;
   std::uint64_t group = index / noise_group;
   std::size_t skipped = static_cast<std::size_t>(index % noise_group);
@@ -290,11 +290,11 @@ private:
       row_noise<A, T, Kind> values(key);
       const any_row<T, void> out = row_of<T>(task.out, r);
       block_buffer<T> room;
-      for_each_piece<T>(out, 0, task.cols, [&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+      for_each_piece<T>(out, 0, task.cols, [&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
         const contiguous_row<T> target = out.target(from, room);
         for_each_group(key.index + from, to - from,
                        [&](std::uint64_t group, std::size_t first, std::size_t last, std::size_t skipped)
-                           XSOFTMAX_LAMBDA {
+                           XSOFTMAX_STEP_LAMBDA {
                              const bool more = last < to - from;
                              if (last - first == noise_group) {
                                values(group, more, target.data + first);

@@ -24,23 +24,23 @@ struct placed {
 template <class A, class T>
 class largest_elements {
 public:
-  XSOFTMAX_INLINE largest_elements(placed<T>* room, std::size_t capacity) : heap_(room), capacity_(capacity) {}
+  XSOFTMAX_STEP largest_elements(placed<T>* room, std::size_t capacity) : heap_(room), capacity_(capacity) {}
 
   /// Only such as come after this one.
-  XSOFTMAX_INLINE void only_after(const placed<T>& limit) { limit_ = limit; }
+  XSOFTMAX_STEP void only_after(const placed<T>& limit) { limit_ = limit; }
 
   /// What a value must exceed.
-  XSOFTMAX_INLINE T floor() const { return count_ < capacity_ ? -__builtin_inff() : heap_[0].value; }
+  XSOFTMAX_STEP T floor() const { return count_ < capacity_ ? -__builtin_inff() : heap_[0].value; }
 
-  XSOFTMAX_INLINE std::size_t count() const { return irregular_ ? 0 : count_; }
+  XSOFTMAX_STEP std::size_t count() const { return irregular_ ? 0 : count_; }
 
-  XSOFTMAX_INLINE void found_irregular() { irregular_ = true; }
+  XSOFTMAX_STEP void found_irregular() { irregular_ = true; }
 
   /// Was a NaN or +inf seen?
-  XSOFTMAX_INLINE bool irregular() const { return irregular_; }
+  XSOFTMAX_STEP bool irregular() const { return irregular_; }
 
   /// The elements of x, which begin at place `first`.
-  XSOFTMAX_INLINE void look_at(const T* x, std::size_t count, std::size_t first) {
+  XSOFTMAX_STEP void look_at(const T* x, std::size_t count, std::size_t first) {
     std::size_t i = 0;
     for (; count - i >= lanes<A, T>; i += lanes<A, T>) {
       look_at(native<A>::template load<T>(x + i), first + i);
@@ -49,7 +49,7 @@ public:
   }
 
   /// Those of one batch.
-  XSOFTMAX_INLINE void look_at(batch<A, T> x, std::size_t first) {
+  XSOFTMAX_STEP void look_at(batch<A, T> x, std::size_t first) {
     if (native<A>::any_less(batch<A, T>(floor()), x) || !native<A>::all_below(x, __builtin_inff())) [[unlikely]] {
       alignas(64) T lane[lanes<A, T>];
       native<A>::template store<T>(lane, x);
@@ -58,7 +58,7 @@ public:
   }
 
   /// Puts them in their order.
-  XSOFTMAX_INLINE void sort() {
+  XSOFTMAX_STEP void sort() {
     for (std::size_t last = count_; last > 1;) {
       --last;
       const placed<T> root = heap_[0];
@@ -78,7 +78,7 @@ private:
     }
   }
 
-  XSOFTMAX_INLINE void insert(const placed<T>& element) {
+  XSOFTMAX_STEP void insert(const placed<T>& element) {
     if (count_ == capacity_) {
       sink(element, count_);
       return;
@@ -91,7 +91,7 @@ private:
   }
 
   /// The element in the place of the root of a heap of n.
-  XSOFTMAX_INLINE void sink(placed<T> element, std::size_t n) {
+  XSOFTMAX_STEP void sink(placed<T> element, std::size_t n) {
     std::size_t hole = 0;
     for (std::size_t child = 1; child < n; child = 2 * hole + 1) {
       if (child + 1 < n && heap_[child + 1].after(heap_[child])) {
@@ -117,15 +117,15 @@ private:
 template <class A, class T>
 class largest_element : public largest_elements<A, T> {
 public:
-  XSOFTMAX_INLINE largest_element() : largest_elements<A, T>(&element_, 1) {}
+  XSOFTMAX_STEP largest_element() : largest_elements<A, T>(&element_, 1) {}
 
   largest_element(const largest_element&) = delete;
   largest_element& operator=(const largest_element&) = delete;
 
-  XSOFTMAX_INLINE std::size_t place() const { return result().place; }
+  XSOFTMAX_STEP std::size_t place() const { return result().place; }
 
   /// Where there is none: -inf, or NaN where a NaN or +inf was seen, at npos.
-  XSOFTMAX_INLINE placed<T> result() const {
+  XSOFTMAX_STEP placed<T> result() const {
     if (this->count() != 0) {
       return element_;
     }
@@ -143,7 +143,7 @@ __attribute__((noinline)) XSOFTMAX_FLATTEN void perturb(row_noise<A, T, noise_ki
                                                         largest_element<A, T>& largest) {
   using V = batch<A, T>;
   for_each_group(index + first, last - first,
-                 [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {
+                 [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_STEP_LAMBDA {
                    alignas(64) T value[noise_group];
                    noise(group, to < last - first, value);
                    if (to - from == noise_group) {

@@ -21,20 +21,20 @@ inline constexpr T not_a_number = static_cast<T>(__builtin_nan(""));
 
 /// Largest of n elements; NaN is passed over, -inf if there is nothing else.
 template <class A, class T, class Row>
-XSOFTMAX_INLINE T maximum(Row z, std::size_t n) {
+XSOFTMAX_STEP T maximum(Row z, std::size_t n) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   constexpr std::size_t chains = 4; // two loads a cycle against a latency of two to four
   V largest[chains];
-  unroll<chains>([&](auto c) XSOFTMAX_LAMBDA { largest[decltype(c)::value] = V(-infinity<T>); });
-  for_each_chunk<chains * width, width>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  unroll<chains>([&](auto c) XSOFTMAX_STEP_LAMBDA { largest[decltype(c)::value] = V(-infinity<T>); });
+  for_each_chunk<chains * width, width>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     const auto x = load_chunk<A, T>(z, i, extent, -infinity<T>);
-    unroll<decltype(x)::size>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<decltype(x)::size>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       V& chain = largest[decltype(b)::value];
       chain = native<A>::max_dropping_nan(x.v[decltype(b)::value], chain);
     });
   });
-  unroll<chains - 1>([&](auto c) XSOFTMAX_LAMBDA {
+  unroll<chains - 1>([&](auto c) XSOFTMAX_STEP_LAMBDA {
     largest[0] = native<A>::max_dropping_nan(largest[decltype(c)::value + 1], largest[0]);
   });
   return native<A>::largest_lane(largest[0]);
@@ -42,9 +42,9 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t n) {
 
 /// The same of the elements [first, last) of any row.
 template <class A, class T, class Row>
-XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
+XSOFTMAX_STEP T maximum(Row z, std::size_t first, std::size_t last) {
   T largest = -infinity<T>;
-  for_each_piece<T>(z, first, last, [&](std::size_t from, std::size_t to) XSOFTMAX_LAMBDA {
+  for_each_piece<T>(z, first, last, [&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
     typename Row::buffer room;
     const T x = maximum<A, T>(z.template block<A>(from, to, room), to - from);
     largest = x > largest ? x : largest;
@@ -53,16 +53,16 @@ XSOFTMAX_INLINE T maximum(Row z, std::size_t first, std::size_t last) {
 }
 
 template <class A, class T>
-XSOFTMAX_INLINE void fill(contiguous_row<T> p, std::size_t n, T value) {
-  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP void fill(contiguous_row<T> p, std::size_t n, T value) {
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     store_chunk<A, false, T>(p, i, extent, pack<batch<A, T>, 1>{{batch<A, T>(value)}});
   });
 }
 
 template <class A, class T>
-XSOFTMAX_INLINE bool contains_nan(contiguous_row<const T> z, std::size_t n) {
+XSOFTMAX_STEP bool contains_nan(contiguous_row<const T> z, std::size_t n) {
   bool found = false;
-  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<lanes<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     found = found || native<A>::any_nan(load_chunk<A, T>(z, i, extent, T{}).v[0]);
   });
   return found;
@@ -70,17 +70,17 @@ XSOFTMAX_INLINE bool contains_nan(contiguous_row<const T> z, std::size_t n) {
 
 /// max(|x|, m), lane by lane over all batches.
 template <class A, class V, std::size_t N>
-XSOFTMAX_INLINE V largest_magnitude(const pack<V, N>& x, V m) {
-  unroll<N>([&](auto b) XSOFTMAX_LAMBDA { m = native<A>::max_magnitude(x.v[decltype(b)::value], m); });
+XSOFTMAX_STEP V largest_magnitude(const pack<V, N>& x, V m) {
+  unroll<N>([&](auto b) XSOFTMAX_STEP_LAMBDA { m = native<A>::max_magnitude(x.v[decltype(b)::value], m); });
   return m;
 }
 
 /// Sums the terms of n elements, at most a block. With Store they are also written to p.
 template <bool Store, class A, class T, neighbour_sum Neighbours = neighbour_sum::in_float, class Term, class In,
           class Out>
-XSOFTMAX_INLINE double_pair add_terms(Term&& term, In z, Out p, std::size_t n) {
+XSOFTMAX_STEP double_pair add_terms(Term&& term, In z, Out p, std::size_t n) {
   term_sum<A, T, Neighbours> sum;
-  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  for_each_chunk<wide_chunk<A, T>, group_size<T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     const auto e = map(term, load_chunk<A, T>(z, i, extent, -infinity<T>));
     if constexpr (Store) {
       store_chunk<A, false, T>(p, i, extent, e);
@@ -99,16 +99,16 @@ struct block_terms {
 
 /// The same, and what the terms say of their octave.
 template <bool Store, class A, class T, class Term, class In, class Out>
-XSOFTMAX_INLINE block_terms sum_terms(const Term& term, In z, Out p, std::size_t n) {
+XSOFTMAX_STEP block_terms sum_terms(const Term& term, In z, Out p, std::size_t n) {
   batch<A, bits_t<T>> largest(std::numeric_limits<bits_t<T>>::min());
   const double_pair sum =
-      add_terms<Store, A, T>([&](batch<A, T> x) XSOFTMAX_LAMBDA { return term(x, largest); }, z, p, n);
+      add_terms<Store, A, T>([&](batch<A, T> x) XSOFTMAX_STEP_LAMBDA { return term(x, largest); }, z, p, n);
   return {sum, math::octave_of<T>(native<A>::largest_lane(largest))};
 }
 
 /// A step on the batches of a chunk, one by one or all together.
 template <class Step, class Pack>
-XSOFTMAX_INLINE auto apply(Step&& step, const Pack& x) {
+XSOFTMAX_STEP auto apply(Step&& step, const Pack& x) {
   if constexpr (requires { step(x); }) {
     return step(x);
   } else {
@@ -118,22 +118,22 @@ XSOFTMAX_INLINE auto apply(Step&& step, const Pack& x) {
 
 /// p = step(source), chunk by chunk.
 template <class A, class T, class Step, class Source, class Out>
-XSOFTMAX_INLINE void transform(Step&& step, Source source, Out p, std::size_t n) {
-  for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP void transform(Step&& step, Source source, Out p, std::size_t n) {
+  for_each_chunk<wide_chunk<A, T>, lanes<A, T>>(0, n, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
     store_chunk<A, false, T>(p, i, extent, apply(step, load_chunk<A, T>(source, i, extent, T{})));
   });
 }
 
 /// The same past the caches, but for the elements up to the first address that a streaming store accepts. To be fenced.
 template <class A, class T, class Step, class Source, class Out>
-XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, Out p, std::size_t n) {
+XSOFTMAX_STEP void transform_streamed(Step&& step, Source source, Out p, std::size_t n) {
   constexpr std::size_t width = lanes<A, T>;
   const auto address = reinterpret_cast<std::uintptr_t>(p.data);
   const std::size_t misaligned = address / p.element_bytes() % width;
   std::size_t head = misaligned == 0 ? 0 : width - misaligned;
   head = head < n && address % p.element_bytes() == 0 ? head : n;
-  const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
-    for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_LAMBDA {
+  const auto pass = [&](auto streamed, std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
+    for_each_chunk<wide_chunk<A, T>, width>(first, last, [&](std::size_t i, auto extent) XSOFTMAX_STEP_LAMBDA {
       store_chunk<A, decltype(streamed)::value != 0, T>(p, i, extent,
                                                         apply(step, load_chunk<A, T>(source, i, extent, T{})));
     });
@@ -144,8 +144,8 @@ XSOFTMAX_INLINE void transform_streamed(Step&& step, Source source, Out p, std::
 
 /// p = step(source) over a whole row; `stream`: past the caches where the elements of p lie side by side.
 template <class A, class T, class Step, class From, class Out>
-XSOFTMAX_INLINE void write_row(Step&& step, From source, Out p, std::size_t n, bool stream) {
-  for_each_piece<T>(source, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+XSOFTMAX_STEP void write_row(Step&& step, From source, Out p, std::size_t n, bool stream) {
+  for_each_piece<T>(source, 0, n, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
     typename From::buffer source_room;
     typename Out::buffer p_room;
     const auto x = source.template block<A>(first, last, source_room);
@@ -189,26 +189,26 @@ public:
   static constexpr int lift_octaves = sizeof(T) == 4 ? 64 : 128;
 
   /// S relative to the reference of the terms
-  XSOFTMAX_INLINE explicit normaliser(double_pair sum) : normaliser(reciprocal_of(sum)) {}
+  XSOFTMAX_STEP explicit normaliser(double_pair sum) : normaliser(reciprocal_of(sum)) {}
 
-  XSOFTMAX_INLINE explicit normaliser(reciprocal<T> r) : high_(r.high), low_(r.low) {}
+  XSOFTMAX_STEP explicit normaliser(reciprocal<T> r) : high_(r.high), low_(r.low) {}
 
-  XSOFTMAX_INLINE normaliser(V high, V low) : high_(high), low_(low) {}
+  XSOFTMAX_STEP normaliser(V high, V low) : high_(high), low_(low) {}
 
-  XSOFTMAX_INLINE V operator()(V e) const { return of_lowered(e) * V(static_cast<T>(1.0 / lift)); }
+  XSOFTMAX_STEP V operator()(V e) const { return of_lowered(e) * V(static_cast<T>(1.0 / lift)); }
 
   /// p of 2^-lift_octaves times a term: the same number of fewer operations where no part of the product is subnormal.
-  XSOFTMAX_INLINE V of_lowered(V e) const { return native<A>::fused_multiply_add(e, high_, e * low_); }
+  XSOFTMAX_STEP V of_lowered(V e) const { return native<A>::fused_multiply_add(e, high_, e * low_); }
 
   /// 2^-lift_octaves e, if that is a normal number.
-  static XSOFTMAX_INLINE V lowered(V e) {
+  static XSOFTMAX_STEP V lowered(V e) {
     constexpr bits_t<T> octaves = bits_t<T>{lift_octaves} << math::exp_format<T>::fraction_bits;
     return native<A>::from_bits(native<A>::bits(e) - batch<A, bits_t<T>>(octaves));
   }
 
   /// Is no part of the product subnormal, if 2^lowest is the octave of the smallest term and 2^sum that of S? The parts
   /// of 1 / S are not below 2^-53 (double: 2^-106, but for rounding errors) of it.
-  static XSOFTMAX_INLINE constexpr bool may_lower(std::int64_t lowest, std::int64_t sum) {
+  static XSOFTMAX_STEP constexpr bool may_lower(std::int64_t lowest, std::int64_t sum) {
     constexpr std::int64_t normal = math::exp_format<T>::exponent_bias - 1;
     constexpr std::int64_t parts = sizeof(T) == 4 ? 54 : 222;
     return lowest - lift_octaves >= -normal && lowest - sum - 1 - parts >= -normal;
@@ -216,17 +216,17 @@ public:
 
   /// run(step), the step from a term to p that fits. With CanLower = false, may_lower is not.
   template <bool CanLower, class Run>
-  XSOFTMAX_INLINE void with_step(bool may_lower, Run&& run) const {
+  XSOFTMAX_STEP void with_step(bool may_lower, Run&& run) const {
     if constexpr (CanLower) {
       if (may_lower) {
-        run([&](V e) XSOFTMAX_LAMBDA { return of_lowered(lowered(e)); });
+        run([&](V e) XSOFTMAX_STEP_LAMBDA { return of_lowered(lowered(e)); });
         return;
       }
     }
     run(*this);
   }
 
-  static XSOFTMAX_INLINE reciprocal<T> reciprocal_of(double_pair sum) {
+  static XSOFTMAX_STEP reciprocal<T> reciprocal_of(double_pair sum) {
     if constexpr (sizeof(T) == 4) {
       const double r = lift / sum.high;
       const double high = leading_digits(r);
@@ -238,7 +238,7 @@ public:
   }
 
   /// The same for several rows: of row r, high is element r of the result and low element r + lanes<A, double>.
-  static XSOFTMAX_INLINE void reciprocals_of(const row_totals<batch<A, double>>& sum, T* result) {
+  static XSOFTMAX_STEP void reciprocals_of(const row_totals<batch<A, double>>& sum, T* result) {
     using N = native<A>;
     using D = batch<A, double>;
     if constexpr (sizeof(T) == 4) {
@@ -259,7 +259,7 @@ private:
   static constexpr double lift = power_of_two(lift_octaves);
 
   /// One step of Newton's method in twice the precision: 1 / S = r + r (1 - S r); this is 1 - S r.
-  static XSOFTMAX_INLINE V rest_of(V high, V low, V r) {
+  static XSOFTMAX_STEP V rest_of(V high, V low, V r) {
     using N = native<A>;
     return N::negative_multiply_add(low, r, N::fused_multiply_add(high, -r, V(1.0)));
   }
@@ -298,11 +298,11 @@ XSOFTMAX_INLINE row_state<T> filled_row(T value) {
 template <class A, class T>
 class row_sum {
 public:
-  XSOFTMAX_INLINE row_sum() {}
+  XSOFTMAX_STEP row_sum() {}
 
-  XSOFTMAX_INLINE explicit row_sum(const exact_sum& sum) : sum_(sum) {}
+  XSOFTMAX_STEP explicit row_sum(const exact_sum& sum) : sum_(sum) {}
 
-  XSOFTMAX_INLINE void add(double_pair block, std::int64_t reference) {
+  XSOFTMAX_STEP void add(double_pair block, std::int64_t reference) {
     if (block.high - block.high == 0) {
       accumulate(sum_, block, reference - math::octave_bias<T>);
     } else {
@@ -327,7 +327,7 @@ public:
     return !alone;
   }
 
-  XSOFTMAX_INLINE bool finite() const { return finite_; }
+  XSOFTMAX_STEP bool finite() const { return finite_; }
 
   /// Relative to 2^(reference - bias).
   __attribute__((noinline)) XSOFTMAX_FLATTEN double_pair value(std::int64_t reference) const {
@@ -346,7 +346,7 @@ private:
 
 /// The denominator of a row whose terms have been summed: completes `state`.
 template <class A, class T>
-XSOFTMAX_INLINE void complete(row_state<T>& state, row_sum<A, T>& sum, double sink, double temperature) {
+XSOFTMAX_STEP void complete(row_state<T>& state, row_sum<A, T>& sum, double sink, double temperature) {
   if (!sum.finite()) {
     state = filled_row(not_a_number<T>);
   } else if (sink != -infinity<double> && !sum.add_sink(sink, temperature, state.reference)) {

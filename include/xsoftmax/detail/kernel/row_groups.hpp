@@ -39,19 +39,19 @@ public:
   /// Rows that fill their batches exactly get code of their own.
   static constexpr bool sizes_apart = !HasTemperature && !has_near;
 
-  XSOFTMAX_INLINE explicit softmax_group_terms(const math::reduction<A, T>& reduction) : reduction_(reduction) {}
+  XSOFTMAX_STEP explicit softmax_group_terms(const math::reduction<A, T>& reduction) : reduction_(reduction) {}
 
   template <bool Near>
-  XSOFTMAX_INLINE auto step() const {
+  XSOFTMAX_STEP auto step() const {
     if constexpr (Near) {
       return [term = Term(reduction_, usual_reference<T> + normaliser<A, T>::lift_octaves)]<std::size_t N>(
-                 const pack<V, N>& x) XSOFTMAX_LAMBDA { return term.above_lowest(x); };
+                 const pack<V, N>& x) XSOFTMAX_STEP_LAMBDA { return term.above_lowest(x); };
     } else {
-      return [term = Term(reduction_, usual_reference<T>)](V x) XSOFTMAX_LAMBDA { return term.clamped(x); };
+      return [term = Term(reduction_, usual_reference<T>)](V x) XSOFTMAX_STEP_LAMBDA { return term.clamped(x); };
     }
   }
 
-  XSOFTMAX_INLINE T reach() const {
+  XSOFTMAX_STEP T reach() const {
     constexpr std::int64_t octaves = near_octaves<A, T>(row_group_capacity<T>);
     return static_cast<T>(octaves) * reduction_.ln2_high;
   }
@@ -80,7 +80,7 @@ public:
   /// The rows from `first` on, group by group, as long as the usual reference serves; returns the first row that is not
   /// done. Elements of T side by side, no sink.
   template <class Task>
-  static XSOFTMAX_INLINE std::size_t run(const Task& task, const Terms& terms, std::size_t first) {
+  static XSOFTMAX_STEP std::size_t run(const Task& task, const Terms& terms, std::size_t first) {
     if constexpr (Terms::has_near) {
       while (task.cols % virtual_lanes<T> == 0 && task.rows - first >= rows) {
         first = run_groups<true>(task, terms, first, task.rows);
@@ -103,15 +103,15 @@ private:
 
   /// The same up to `last`: only whole groups.
   template <bool Near, class Task>
-  static XSOFTMAX_INLINE std::size_t run_groups(const Task& task, const Terms& terms, std::size_t first,
-                                                std::size_t last) {
+  static XSOFTMAX_STEP std::size_t run_groups(const Task& task, const Terms& terms, std::size_t first,
+                                              std::size_t last) {
     return last - first < rows ? first : run_up_to<Near, virtual_lanes<T>>(task, terms, first, last);
   }
 
   /// By the smallest multiple of the virtual lanes that holds a row.
   template <bool Near, std::size_t Size, class Task>
-  static XSOFTMAX_INLINE std::size_t run_up_to(const Task& task, const Terms& terms, std::size_t first,
-                                               std::size_t last) {
+  static XSOFTMAX_STEP std::size_t run_up_to(const Task& task, const Terms& terms, std::size_t first,
+                                             std::size_t last) {
     if constexpr (Size < capacity) {
       if (task.cols > Size) {
         return run_up_to<Near, Size + virtual_lanes<T>>(task, terms, first, last);
@@ -131,10 +131,10 @@ private:
 
   /// body(r) for the rows of a group; where they are shortest, in code of its own for each, which takes an eighth less.
   template <std::size_t Size, class Body>
-  static XSOFTMAX_INLINE void each_row(Body&& body) {
+  static XSOFTMAX_STEP void each_row(Body&& body) {
     constexpr std::size_t together = Size <= 2 * lanes<A, T> ? rows : 1;
     for (std::size_t first = 0; first < rows; first += together) {
-      unroll<together>([&](auto r) XSOFTMAX_LAMBDA { body(first + decltype(r)::value); });
+      unroll<together>([&](auto r) XSOFTMAX_STEP_LAMBDA { body(first + decltype(r)::value); });
     }
   }
 
@@ -153,25 +153,25 @@ private:
     alignas(64) T held[2][rows][size];
     alignas(64) T inverse[2 * rows];
     const auto terms_of = [&](std::size_t row)
-                              XSOFTMAX_LAMBDA { return contiguous_row<T>{held[row / rows % 2][row % rows]}; };
-    const auto write = [&](std::size_t group) XSOFTMAX_LAMBDA {
-      each_row<size>([&](std::size_t r) XSOFTMAX_LAMBDA {
+                              XSOFTMAX_STEP_LAMBDA { return contiguous_row<T>{held[row / rows % 2][row % rows]}; };
+    const auto write = [&](std::size_t group) XSOFTMAX_STEP_LAMBDA {
+      each_row<size>([&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
         const Normaliser normalise{V(inverse[r]), V(inverse[r + rows])};
         const auto e = load_chunk<A, T>(terms_of(group - first + r), 0, full_chunk<size>{}, T{});
         store_chunk<A, false, T>(
             plain_row_of<T>(p, group + r), 0, extent,
-            map([&](V v) XSOFTMAX_LAMBDA { return Near ? normalise.of_lowered(v) : normalise(v); }, e));
+            map([&](V v) XSOFTMAX_STEP_LAMBDA { return Near ? normalise.of_lowered(v) : normalise(v); }, e));
       });
     };
     std::size_t group = first;
     for (; last - group >= rows; group += rows) {
       pack<decltype(Sum().one_batch()), rows> lanes_of;
       V farthest(T{});
-      each_row<size>([&](std::size_t r) XSOFTMAX_LAMBDA {
+      each_row<size>([&](std::size_t r) XSOFTMAX_STEP_LAMBDA {
         const auto row = plain_row_of<T>(z, group + r);
         if constexpr (Near) {
           Sum sum;
-          unroll<(size + part - 1) / part>([&](auto b) XSOFTMAX_LAMBDA {
+          unroll<(size + part - 1) / part>([&](auto b) XSOFTMAX_STEP_LAMBDA {
             constexpr std::size_t at = decltype(b)::value * part;
             constexpr std::size_t elements = size - at < part ? size - at : part;
             const full_chunk<elements> chunk{};
@@ -192,7 +192,7 @@ private:
           lanes_of.v[r] = Sum(e).one_batch();
         }
       });
-      row_totals<D> sum = sums_of_rows<A>([&](auto r) XSOFTMAX_LAMBDA -> const auto& {
+      row_totals<D> sum = sums_of_rows<A>([&](auto r) XSOFTMAX_STEP_LAMBDA -> const auto& {
                             return lanes_of.v[decltype(r)::value];
                           }).totals();
       if (group != first) {

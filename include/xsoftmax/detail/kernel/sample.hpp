@@ -18,7 +18,7 @@ class perturbation {
 public:
   using V = batch<A, T>;
 
-  XSOFTMAX_INLINE explicit perturbation(double temperature)
+  XSOFTMAX_STEP explicit perturbation(double temperature)
       : divides_(temperature > 1), noise_factor_(divides_ ? T{1} : static_cast<T>(temperature)) {
     const double inverse = 1 / temperature;
     rate_ = static_cast<T>(octave * 0x1.715476p0 * (divides_ ? 1.0 : inverse < 0x1p90 ? inverse : 0x1p90));
@@ -34,7 +34,7 @@ public:
   }
 
   /// The perturbed logits of x with noise g.
-  XSOFTMAX_INLINE V operator()(V x, V g) const {
+  XSOFTMAX_STEP V operator()(V x, V g) const {
     if (divides_) {
       return native<A>::divide(x * V(shrink_), V(divisor_)) + g;
     }
@@ -42,7 +42,7 @@ public:
   }
 
   /// What the bound takes for b: the largest so far, less what x * scale may be off.
-  XSOFTMAX_INLINE T floor(T largest) const {
+  XSOFTMAX_STEP T floor(T largest) const {
     constexpr T lowest = single ? T(-0x1.FFFFFEp127) : T(-0x1.FFFFFFFFFFFFFp1023);
     const T magnitude = largest < 0 ? -largest : largest;
     const T least = divides_ ? largest - magnitude * T(0x1p-20) : largest;
@@ -50,7 +50,7 @@ public:
   }
 
   /// d in octaves, in units of the last place of a float's exponent.
-  XSOFTMAX_INLINE V distance(V x, V floor) const { return ((x * V(shrink_)) * V(scale_) - floor) * V(rate_); }
+  XSOFTMAX_STEP V distance(V x, V floor) const { return ((x * V(shrink_)) * V(scale_) - floor) * V(rate_); }
 
   static constexpr double octave = 0x1p23;
 
@@ -74,8 +74,8 @@ public:
   using F = batch<A, float>;
   using I = batch<A, std::int32_t>;
 
-  XSOFTMAX_INLINE sampled_row(const perturbation<A, T>& perturbed, const noise_key& key,
-                              largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel)
+  XSOFTMAX_STEP sampled_row(const perturbation<A, T>& perturbed, const noise_key& key, largest_elements<A, T>& largest,
+                            noise_kind kind = noise_kind::gumbel)
       : perturbed_(perturbed), index_(key.index), noise_(key, kind), largest_(largest) {}
 
   /// The elements [first, last) of the row, at x.
@@ -83,19 +83,20 @@ public:
     V watch(T{0});
     V floor(perturbed_.floor(largest_.floor()));
     for_each_group(index_ + first, last - first,
-                   [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {
-                     alignas(64) T padded[noise_group];
-                     const T* logits = x + from;
-                     if (to - from != noise_group) [[unlikely]] {
-                       pad(logits, to - from, skipped, padded);
-                       logits = padded;
-                     }
-                     const group_words<A>& words = noise_.words.upper(group, to < last - first);
-                     if (may_win(logits, words, floor, watch)) [[unlikely]] {
-                       look_closely(group, words, logits, first + from - skipped);
-                       floor = V(perturbed_.floor(largest_.floor()));
-                     }
-                   });
+                   [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped)
+                       XSOFTMAX_STEP_LAMBDA {
+                         alignas(64) T padded[noise_group];
+                         const T* logits = x + from;
+                         if (to - from != noise_group) [[unlikely]] {
+                           pad(logits, to - from, skipped, padded);
+                           logits = padded;
+                         }
+                         const group_words<A>& words = noise_.words.upper(group, to < last - first);
+                         if (may_win(logits, words, floor, watch)) [[unlikely]] {
+                           look_closely(group, words, logits, first + from - skipped);
+                           floor = V(perturbed_.floor(largest_.floor()));
+                         }
+                       });
     if (!N::all_below(watch, __builtin_inff())) [[unlikely]] {
       find_irregular(x, last - first);
     }
@@ -103,19 +104,20 @@ public:
 
   /// The same without those that keep(x) does not keep: keep_some(x, count) says whether one of them may be.
   template <class Keep, class KeepSome>
-  XSOFTMAX_INLINE void scan_kept(const T* x, std::size_t first, std::size_t last, Keep&& keep, KeepSome&& keep_some) {
+  XSOFTMAX_STEP void scan_kept(const T* x, std::size_t first, std::size_t last, Keep&& keep, KeepSome&& keep_some) {
     for_each_group(index_ + first, last - first,
-                   [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_LAMBDA {
-                     if (!keep_some(x + from, to - from)) {
-                       return;
-                     }
-                     alignas(64) T kept[noise_group];
-                     pad(x + from, to - from, skipped, kept);
-                     for (std::size_t i = 0; i < to - from; ++i) {
-                       kept[skipped + i] = keep(kept[skipped + i]) ? kept[skipped + i] : -__builtin_inff();
-                     }
-                     look_closely(group, noise_.words.upper(group, false), kept, first + from - skipped);
-                   });
+                   [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped)
+                       XSOFTMAX_STEP_LAMBDA {
+                         if (!keep_some(x + from, to - from)) {
+                           return;
+                         }
+                         alignas(64) T kept[noise_group];
+                         pad(x + from, to - from, skipped, kept);
+                         for (std::size_t i = 0; i < to - from; ++i) {
+                           kept[skipped + i] = keep(kept[skipped + i]) ? kept[skipped + i] : -__builtin_inff();
+                         }
+                         look_closely(group, noise_.words.upper(group, false), kept, first + from - skipped);
+                       });
   }
 
 private:
@@ -143,10 +145,10 @@ private:
   }
 
   /// Not, for sure, if this is false. `watch` becomes NaN or +inf where a logit is, and seldom elsewhere.
-  XSOFTMAX_INLINE bool may_win(const T* x, const group_words<A>& words, V floor, V& watch) const {
+  XSOFTMAX_STEP bool may_win(const T* x, const group_words<A>& words, V floor, V& watch) const {
     pack<V, batches_per_words> largest;
     I smallest = words.v[0];
-    unroll<batches>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t i = decltype(b)::value;
       constexpr std::size_t part = i % batches_per_words;
       const V logits = N::template load<T>(x + i * lanes<A, T>);
@@ -164,7 +166,7 @@ private:
   }
 
   /// The same for logits x with upper words `words`.
-  XSOFTMAX_INLINE bool may_win(const pack<V, batches_per_words>& x, I words, V floor) const {
+  XSOFTMAX_STEP bool may_win(const pack<V, batches_per_words>& x, I words, V floor) const {
     F distance;
     if constexpr (batches_per_words == 1) {
       distance = perturbed_.distance(x.v[0], floor);
@@ -187,7 +189,7 @@ private:
     std::size_t chosen[group_words<A>::size];
     std::size_t count = 0;
     for (std::size_t j = 0; j < group_words<A>::size; ++j) {
-      const auto logits = make_pack<batches_per_words>([&](auto b) XSOFTMAX_LAMBDA {
+      const auto logits = make_pack<batches_per_words>([&](auto b) XSOFTMAX_STEP_LAMBDA {
         return N::template load<T>(x + j * width + decltype(b)::value * lanes<A, T>);
       });
       chosen[count] = j;
@@ -217,14 +219,13 @@ private:
 
 /// body(x, first, last): the elements [from, to) of a row in contiguous pieces.
 template <class A, class T, class Body>
-XSOFTMAX_INLINE void for_each_contiguous(const any_row<T, const void>& z, std::size_t from, std::size_t to,
-                                         Body&& body) {
+XSOFTMAX_STEP void for_each_contiguous(const any_row<T, const void>& z, std::size_t from, std::size_t to, Body&& body) {
   if (z.direct()) {
     body(static_cast<const T*>(z.data) + from, from, to);
     return;
   }
   block_buffer<T> room;
-  for_each_piece<T>(z, from, to, [&](std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  for_each_piece<T>(z, from, to, [&](std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
     body(z.template block<A>(first, last, room).data, first, last);
   });
 }
@@ -235,15 +236,16 @@ __attribute__((noinline)) XSOFTMAX_FLATTEN void
 find_largest(const perturbation<A, T>& perturbed, const noise_key& key, const any_row<T, const void>& z,
              std::size_t from, std::size_t to, largest_elements<A, T>& largest, noise_kind kind = noise_kind::gumbel) {
   sampled_row<A, T> row(perturbed, key, largest, kind);
-  for_each_contiguous<A, T>(
-      z, from, to, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA { row.scan(x, first, last); });
+  for_each_contiguous<A, T>(z, from, to, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
+    row.scan(x, first, last);
+  });
 }
 
 /// The largest logit and its place; npos where there is none, or a NaN or +inf.
 template <class A, class T>
 __attribute__((noinline)) XSOFTMAX_FLATTEN placed<T> maximum_of_row(const any_row<T, const void>& z, std::size_t n) {
   largest_element<A, T> largest;
-  for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_LAMBDA {
+  for_each_contiguous<A, T>(z, 0, n, [&](const T* x, std::size_t first, std::size_t last) XSOFTMAX_STEP_LAMBDA {
     largest.look_at(x, last - first, first);
   });
   return largest.result();
@@ -268,7 +270,7 @@ struct sample {
   }
 
 private:
-  static XSOFTMAX_INLINE void set(const sample_task<T>& task, std::size_t row, const placed<T>& winner) {
+  static XSOFTMAX_STEP void set(const sample_task<T>& task, std::size_t row, const placed<T>& winner) {
     task.indices.set(row, winner.place);
     if (task.winner != nullptr) {
       *task.winner = winner.value;

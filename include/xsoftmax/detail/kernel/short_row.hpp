@@ -26,8 +26,8 @@ public:
   /// p = softmax(z), or false if the guess failed; then only `terms`, where the terms of a longer row wait, may have
   /// been written. `far`: rows, this one included, that are taken not to be near 0 altogether; kept up to date.
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
-                                  std::size_t& far) {
+  static XSOFTMAX_STEP bool run(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
+                                std::size_t& far) {
     if constexpr (HasTemperature) { // less usual: one copy of the code for rows of every access
       return run_out_of_line(reduction, z, terms, p, n, far);
     } else {
@@ -43,8 +43,8 @@ public:
 
   /// The first half of run, for rows that do not stay in registers: false if the guess failed.
   template <class In, class Terms>
-  static XSOFTMAX_INLINE bool store_terms(const math::reduction<A, T>& reduction, In z, Terms terms, std::size_t n,
-                                          std::size_t& far, stored& row) {
+  static XSOFTMAX_STEP bool store_terms(const math::reduction<A, T>& reduction, In z, Terms terms, std::size_t n,
+                                        std::size_t& far, stored& row) {
     const T example = larger(z.get(0), z.get(n - 1));
     const std::int64_t reference = guessed_reference<HasTemperature>(reduction, example);
     const bool may_try = far == 0 && n > nearness<A, T>::first_run / 2;
@@ -60,16 +60,16 @@ public:
 
   /// The second half.
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE void scale(const stored& row, Terms terms, Out p, std::size_t n) {
+  static XSOFTMAX_STEP void scale(const stored& row, Terms terms, Out p, std::size_t n) {
     normaliser<A, T>(row.sum).template with_step<may_be_near<Term, In>>(
-        row.may_lower, [&](const auto& step) XSOFTMAX_LAMBDA { transform<A, T>(step, terms, p, n); });
+        row.may_lower, [&](const auto& step) XSOFTMAX_STEP_LAMBDA { transform<A, T>(step, terms, p, n); });
   }
 
   /// Do the terms of a row of n elements stay in registers?
-  static XSOFTMAX_INLINE bool stays_in_registers(std::size_t n) { return n <= in_registers; }
+  static XSOFTMAX_STEP bool stays_in_registers(std::size_t n) { return n <= in_registers; }
 
   /// May the row be overwritten by its result? Only where the guess is checked before anything is written.
-  static XSOFTMAX_INLINE bool may_run_in_place(std::size_t n) { return stays_in_registers(n); }
+  static XSOFTMAX_STEP bool may_run_in_place(std::size_t n) { return stays_in_registers(n); }
 
 private:
   using V = batch<A, T>;
@@ -85,8 +85,8 @@ private:
   }
 
   template <class In, class Terms, class Out>
-  static XSOFTMAX_INLINE bool run_here(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
-                                       std::size_t& far) {
+  static XSOFTMAX_STEP bool run_here(const math::reduction<A, T>& reduction, In z, Terms terms, Out p, std::size_t n,
+                                     std::size_t& far) {
     if constexpr (in_registers != 0 && In::addressable && Out::addressable) {
       if (n <= in_registers) {
         const Term term(reduction, guessed_reference<HasTemperature>(reduction, z.get(0)));
@@ -102,7 +102,7 @@ private:
   }
 
   /// Does the sum of at most n terms say that the guess served?
-  static XSOFTMAX_INLINE bool holds(double sum, std::size_t n) {
+  static XSOFTMAX_STEP bool holds(double sum, std::size_t n) {
     const double floor = power_of_two(math::octave_bias<T> - reference_slack<T>) * static_cast<double>(n);
     const double ceiling = power_of_two(math::octave_bias<T> + math::headroom<T> - 1);
     return sum >= floor && sum < ceiling;
@@ -110,23 +110,23 @@ private:
 
   /// A row of at most Size elements; shorter ones go to the next smaller power of two.
   template <std::size_t Size>
-  static XSOFTMAX_INLINE bool run_in_registers(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
-                                               std::size_t n) {
+  static XSOFTMAX_STEP bool run_in_registers(const Term& term, contiguous_row<const T> z, contiguous_row<T> p,
+                                             std::size_t n) {
     if constexpr (Size > virtual_lanes<T>) {
       constexpr std::size_t smaller = std::bit_floor(Size - 1);
       if (n <= smaller) {
         return run_in_registers<smaller>(term, z, p, n);
       }
     }
-    const auto shares = [&](auto extent) XSOFTMAX_LAMBDA {
+    const auto shares = [&](auto extent) XSOFTMAX_STEP_LAMBDA {
       const auto e =
-          map([&](V x) XSOFTMAX_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, 0, extent, -infinity<T>));
+          map([&](V x) XSOFTMAX_STEP_LAMBDA { return term.clamped(x); }, load_chunk<A, T>(z, 0, extent, -infinity<T>));
       const double_pair total = term_sum<A, T>(e).total();
       if (!holds(total.high, Size)) {
         return false;
       }
       const normaliser<A, T> normalise(total);
-      store_chunk<A, false, T>(p, 0, extent, map([&](V v) XSOFTMAX_LAMBDA { return normalise(v); }, e));
+      store_chunk<A, false, T>(p, 0, extent, map([&](V v) XSOFTMAX_STEP_LAMBDA { return normalise(v); }, e));
       return true;
     };
     return n == Size ? shares(full_chunk<Size>{}) : shares(partial_chunk<Size>{n});

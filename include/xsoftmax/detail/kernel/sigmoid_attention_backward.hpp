@@ -16,20 +16,21 @@ public:
   using forward = sigmoid_weights<A, T>;
   static constexpr bool has_bias = true;
 
-  XSOFTMAX_INLINE sigmoid_gradients(const attention_backward_task<T>& task, std::size_t entry)
+  XSOFTMAX_STEP sigmoid_gradients(const attention_backward_task<T>& task, std::size_t entry)
       : scaled_gradients<A, T>(task), bias_(sigmoid_bias<A, T>(task, entry)) {}
 
-  XSOFTMAX_INLINE void recall(const recalled_tile<A, T>&) const {}
+  XSOFTMAX_STEP void recall(const recalled_tile<A, T>&) const {}
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T>, T* scores, T* dp,
-                                        const key_bits* visible) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void slopes(std::size_t rows, matrix_rows<T>, T* scores, T* dp,
+                                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       T* const score = scores + i * key_block;
       T* const slope = dp + i * key_block;
-      const auto sigma = map([&](V s) XSOFTMAX_LAMBDA { return math::sigmoid_with_complement<A, T>(s + V(bias_)); },
-                             load_block<A, T>(score));
-      auto p = map([](const auto& s) XSOFTMAX_LAMBDA { return s.value; }, sigma);
-      auto ds = map([](const auto& s, V of) XSOFTMAX_LAMBDA { return s.value * s.complement * of; }, sigma,
+      const auto sigma =
+          map([&](V s) XSOFTMAX_STEP_LAMBDA { return math::sigmoid_with_complement<A, T>(s + V(bias_)); },
+              load_block<A, T>(score));
+      auto p = map([](const auto& s) XSOFTMAX_STEP_LAMBDA { return s.value; }, sigma);
+      auto ds = map([](const auto& s, V of) XSOFTMAX_STEP_LAMBDA { return s.value * s.complement * of; }, sigma,
                     load_block<A, T>(slope));
       if (visible[i] != all_keys) {
         p = only_visible<A>(p, visible[i], T{});

@@ -15,11 +15,11 @@ public:
   using V = batch<A, T>;
   using forward = softmax_weights<A, T>;
 
-  XSOFTMAX_INLINE softmax_gradients(const attention_backward_task<T>& task, std::size_t)
+  XSOFTMAX_STEP softmax_gradients(const attention_backward_task<T>& task, std::size_t)
       : scaled_gradients<A, T>(task), sink_(task.sink), sums_seen_(sums_seen_values(task)),
         exp_(make_weight_exp<A, T>()) {}
 
-  __attribute__((noinline)) void recall(const recalled_tile<A, T>& tile) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void recall(const recalled_tile<A, T>& tile) const {
     const auto& task = tile.task;
     const bool saved = task.saved && !scales_weights(task); // else out is not the mean that is needed
     if (!saved) {
@@ -47,8 +47,8 @@ public:
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
-                                        const key_bits* visible) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
+                                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       T* const number = numbers.from(i).data;
       T* const score = scores + i * key_block;
@@ -59,11 +59,11 @@ public:
       const V a(number[scale]);
       const V b(number[shift]);
       // What rounding lifts above 0 is 0.
-      const auto p = map([&](V s) XSOFTMAX_LAMBDA { return exp_(N::min_keeping_nan(s - minus, V(T{}))); },
+      const auto p = map([&](V s) XSOFTMAX_STEP_LAMBDA { return exp_(N::min_keeping_nan(s - minus, V(T{}))); },
                          load_block<A, T>(score));
       const auto of = load_block<A, T>(slope);
-      auto weight = map([&](V x) XSOFTMAX_LAMBDA { return N::multiply_add(x, a, b); }, p);
-      auto ds = map([&](V x, V y) XSOFTMAX_LAMBDA { return x * a * (y - d); }, p, of);
+      auto weight = map([&](V x) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(x, a, b); }, p);
+      auto ds = map([&](V x, V y) XSOFTMAX_STEP_LAMBDA { return x * a * (y - d); }, p, of);
       if (visible[i] != all_keys) {
         weight = only_visible<A>(weight, visible[i], T{});
         ds = only_visible<A>(ds, visible[i], T{});
@@ -77,15 +77,15 @@ public:
   }
 
   /// Of a query's gradient with respect to the sink: its weight is exp(sink - log_sum_exp), its value 0.
-  XSOFTMAX_INLINE double head_sum(std::size_t h, const T* number) const {
+  XSOFTMAX_STEP double head_sum(std::size_t h, const T* number) const {
     const T sink = number_at<A, T>(sink_, static_cast<std::ptrdiff_t>(h) * sink_.stride[1]);
     const T weight = math::exp<A, T>(V(sink - number[log_sum_exp])).get(0);
     return -static_cast<double>(uncontracted(V(weight) * V(number[scale]) * V(number[mean])).get(0));
   }
 
   /// d loss / d a = dout . (sum_j p_j v_j - the mean of the v_j that are seen, where weights are shifted)
-  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>& task, std::size_t b, std::size_t h, std::size_t i,
-                                    const T* number) const {
+  XSOFTMAX_STEP void write_number(const attention_backward_task<T>& task, std::size_t b, std::size_t h, std::size_t i,
+                                  const T* number) const {
     if (task.weight_scale_gradient.data == nullptr) {
       return;
     }
@@ -99,7 +99,7 @@ private:
   enum : std::size_t { log_sum_exp, mean, scale, shift, seen_sum, keys };
 
   /// Is something asked about the weights' scales?
-  static XSOFTMAX_INLINE bool scales_weights(const attention_backward_task<T>& task) {
+  static XSOFTMAX_STEP bool scales_weights(const attention_backward_task<T>& task) {
     return task.weight_scale.data != nullptr || task.weight_sum.kind != 0 || task.weight_scale_gradient.data != nullptr;
   }
 

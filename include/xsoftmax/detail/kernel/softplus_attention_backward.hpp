@@ -17,7 +17,8 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 /// vector, and where g is 0. prepared: y times the factor, which is read off from it. n is a multiple of a line; sums
 /// are of 16 chains that are folded by halves, in double.
 template <class A, class T>
-__attribute__((noinline)) void through_normalisation(const T* x, const T* prepared, std::size_t n, T* g) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void through_normalisation(const T* x, const T* prepared, std::size_t n,
+                                                                      T* g) {
   using D = batch<A, double>;
   using N = native<A>;
   using V = batch<A, T>;
@@ -35,16 +36,16 @@ __attribute__((noinline)) void through_normalisation(const T* x, const T* prepar
     return;
   }
   const V unit = inverse_octave<A, T>(V(N::largest_lane(largest)));
-  const auto line_of = [&](const T* from) XSOFTMAX_LAMBDA {
+  const auto line_of = [&](const T* from) XSOFTMAX_STEP_LAMBDA {
     return in_doubles<A>(make_pack<line / lanes<A, T>>(
-        [&](auto b) XSOFTMAX_LAMBDA { return N::template load<T>(from + decltype(b)::value * lanes<A, T>); }));
+        [&](auto b) XSOFTMAX_STEP_LAMBDA { return N::template load<T>(from + decltype(b)::value * lanes<A, T>); }));
   };
   const D wide_unit(static_cast<double>(unit.get(0)));
-  const auto value_of = [&](std::size_t c) XSOFTMAX_LAMBDA {
-    return map([&](D v) XSOFTMAX_LAMBDA { return v * wide_unit; }, line_of(x + c));
+  const auto value_of = [&](std::size_t c) XSOFTMAX_STEP_LAMBDA {
+    return map([&](D v) XSOFTMAX_STEP_LAMBDA { return v * wide_unit; }, line_of(x + c));
   };
-  const auto add_product = [](D a, D b, D sum) XSOFTMAX_LAMBDA { return N::multiply_add(a, b, sum); };
-  auto squares = make_pack<line / lanes<A, double>>([](auto) XSOFTMAX_LAMBDA { return D(0.0); });
+  const auto add_product = [](D a, D b, D sum) XSOFTMAX_STEP_LAMBDA { return N::multiply_add(a, b, sum); };
+  auto squares = make_pack<line / lanes<A, double>>([](auto) XSOFTMAX_STEP_LAMBDA { return D(0.0); });
   auto along = squares;
   auto factors = squares;
   for (std::size_t c = 0; c < n; c += line) {
@@ -53,8 +54,8 @@ __attribute__((noinline)) void through_normalisation(const T* x, const T* prepar
     along = map(add_product, value, line_of(g + c), along);
     factors = prepared == nullptr ? factors : map(add_product, value, line_of(prepared + c), factors);
   }
-  const auto sum_of = [](const auto& sums) XSOFTMAX_LAMBDA {
-    return D(N::fold_sum(fold_batches(sums, [](D a, D b) XSOFTMAX_LAMBDA { return a + b; })));
+  const auto sum_of = [](const auto& sums) XSOFTMAX_STEP_LAMBDA {
+    return D(N::fold_sum(fold_batches(sums, [](D a, D b) XSOFTMAX_STEP_LAMBDA { return a + b; })));
   };
   const D square = sum_of(squares);
   if (square.get(0) == 0) {
@@ -66,9 +67,9 @@ __attribute__((noinline)) void through_normalisation(const T* x, const T* prepar
   for (std::size_t c = 0; c < n; c += line) {
     const auto result =
         map([&](D value, D gradient)
-                XSOFTMAX_LAMBDA { return N::negative_multiply_add(value, part, gradient) * scale * wide_unit; },
+                XSOFTMAX_STEP_LAMBDA { return N::negative_multiply_add(value, part, gradient) * scale * wide_unit; },
             value_of(c), line_of(g + c));
-    unroll<line / lanes<A, T>>([&](auto b) XSOFTMAX_LAMBDA {
+    unroll<line / lanes<A, T>>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t at = decltype(b)::value;
       if constexpr (sizeof(T) == sizeof(double)) {
         N::store(g + c + at * lanes<A, T>, result.v[at]);
@@ -85,32 +86,32 @@ class cosine_gradients {
 public:
   static constexpr bool has_bias = false;
 
-  XSOFTMAX_INLINE explicit cosine_gradients(const attention_backward_task<T>& task) : depth_(task.depth) {}
+  XSOFTMAX_STEP explicit cosine_gradients(const attention_backward_task<T>& task) : depth_(task.depth) {}
 
-  XSOFTMAX_INLINE void prepare_keys(T* block, std::size_t depth, std::size_t count) const {
+  XSOFTMAX_STEP void prepare_keys(T* block, std::size_t depth, std::size_t count) const {
     normalise_keys<A>(block, depth, count);
   }
 
   template <class Row>
-  XSOFTMAX_INLINE void finish_query(const Row& row, const T* prepared, T* sum, T* room) const {
+  XSOFTMAX_STEP void finish_query(const Row& row, const T* prepared, T* sum, T* room) const {
     through_normalisation<A>(read_line(row, room), prepared, padded_depth(), sum);
   }
 
   template <class Row>
-  XSOFTMAX_INLINE void finish_key(const Row& row, T* sum, T* room) const {
+  XSOFTMAX_STEP void finish_key(const Row& row, T* sum, T* room) const {
     through_normalisation<A>(read_line(row, room), static_cast<const T*>(nullptr), padded_depth(), sum);
   }
 
-  XSOFTMAX_INLINE double head_sum(std::size_t, const T*) const { return 0; }
+  XSOFTMAX_STEP double head_sum(std::size_t, const T*) const { return 0; }
 
-  XSOFTMAX_INLINE void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
-                                    const T*) const {}
+  XSOFTMAX_STEP void write_number(const attention_backward_task<T>&, std::size_t, std::size_t, std::size_t,
+                                  const T*) const {}
 
 private:
-  XSOFTMAX_INLINE std::size_t padded_depth() const { return attention_room::padded(depth_); }
+  XSOFTMAX_STEP std::size_t padded_depth() const { return attention_room::padded(depth_); }
 
   template <class Row>
-  XSOFTMAX_INLINE const T* read_line(const Row& row, T* room) const {
+  XSOFTMAX_STEP const T* read_line(const Row& row, T* room) const {
     read_padded<A>(row, depth_, room);
     return room;
   }
@@ -124,10 +125,10 @@ public:
   using V = batch<A, T>;
   using forward = softplus_weights<A, T>;
 
-  XSOFTMAX_INLINE softplus_gradients(const attention_backward_task<T>& task, std::size_t)
+  XSOFTMAX_STEP softplus_gradients(const attention_backward_task<T>& task, std::size_t)
       : cosine_gradients<A, T>(task) {}
 
-  __attribute__((noinline)) void recall(const recalled_tile<A, T>& tile) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void recall(const recalled_tile<A, T>& tile) const {
     if (!tile.task.saved) {
       tile.template run<recalled>(0);
     }
@@ -142,16 +143,17 @@ public:
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
-                                        const key_bits* visible) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
+                                                         const key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       const T* const number = numbers.from(i).data;
       const V inverse(number[inverse_sum]);
       const V d(number[mean]);
       const auto s = load_block<A, T>(scores + i * key_block);
-      auto p = map([&](V score) XSOFTMAX_LAMBDA { return math::softplus<A, T>(score) * inverse; }, s);
-      auto ds = map([&](V score, V of) XSOFTMAX_LAMBDA { return math::sigmoid<A, T>(score) * ((of - d) * inverse); }, s,
-                    load_block<A, T>(dp + i * key_block));
+      auto p = map([&](V score) XSOFTMAX_STEP_LAMBDA { return math::softplus<A, T>(score) * inverse; }, s);
+      auto ds =
+          map([&](V score, V of) XSOFTMAX_STEP_LAMBDA { return math::sigmoid<A, T>(score) * ((of - d) * inverse); }, s,
+              load_block<A, T>(dp + i * key_block));
       if (visible[i] != all_keys) {
         p = only_visible<A>(p, visible[i], T{});
         ds = only_visible<A>(ds, visible[i], T{});
@@ -169,7 +171,7 @@ private:
   public:
     using forward::forward;
 
-    XSOFTMAX_INLINE T finish(std::size_t r) const {
+    XSOFTMAX_STEP T finish(std::size_t r) const {
       const T factor = forward::finish(r);
       this->write_numbers(r, &factor);
       return factor;
@@ -184,10 +186,10 @@ public:
   using V = batch<A, T>;
   using forward = reweighted_weights<A, T>;
 
-  XSOFTMAX_INLINE reweighted_gradients(const attention_backward_task<T>& task, std::size_t)
+  XSOFTMAX_STEP reweighted_gradients(const attention_backward_task<T>& task, std::size_t)
       : cosine_gradients<A, T>(task), power_(task.reweight_power), power_of_(task.reweight_power - 1) {}
 
-  __attribute__((noinline)) void recall(const recalled_tile<A, T>& tile) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void recall(const recalled_tile<A, T>& tile) const {
     tile.template run<recalled>(power_);
     for (std::size_t r = 0; r < tile.rows.count(); ++r) {
       tile.number.from(r).data[mean] = tile.gradient_times_out(r);
@@ -206,8 +208,8 @@ public:
     }
   }
 
-  __attribute__((noinline)) void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
-                                        key_bits* visible) const {
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void slopes(std::size_t rows, matrix_rows<T> numbers, T* scores, T* dp,
+                                                         key_bits* visible) const {
     for (std::size_t i = 0; i < rows; ++i) {
       visible[i] = slopes_of_row(numbers.from(i).data, scores + i * key_block, dp + i * key_block, visible[i]);
     }
@@ -216,22 +218,22 @@ public:
 private:
   enum : std::size_t { high, low, inverse_largest, inverse_sum, mean, keys, slope_factor, lower_sum, offset = keys };
 
-  XSOFTMAX_INLINE key_bits slopes_of_row(const T* number, T* score, T* slope, key_bits visible) const {
+  XSOFTMAX_STEP key_bits slopes_of_row(const T* number, T* score, T* slope, key_bits visible) const {
     const auto s = load_block<A, T>(score);
     const auto of = load_block<A, T>(slope);
-    const auto u = map([](V v) XSOFTMAX_LAMBDA { return math::softplus<A, T>(v); }, s);
+    const auto u = map([](V v) XSOFTMAX_STEP_LAMBDA { return math::softplus<A, T>(v); }, s);
     const V d(number[mean]);
     const V inverse(number[inverse_sum]);
     block_pack<A, T> p;
     block_pack<A, T> du;
     key_bits without = 0;
     if (number[inverse_largest] == 0) { // a uniform row: B = A
-      p = map([&](V v) XSOFTMAX_LAMBDA { return v * inverse; }, u);
-      du = map([&](V v) XSOFTMAX_LAMBDA { return (v - d) * inverse; }, of);
+      p = map([&](V v) XSOFTMAX_STEP_LAMBDA { return v * inverse; }, u);
+      du = map([&](V v) XSOFTMAX_STEP_LAMBDA { return (v - d) * inverse; }, of);
     } else {
       const V factor(number[slope_factor]);
       const V shift(number[offset]);
-      unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_LAMBDA {
+      unroll<block_pack<A, T>::size>([&](auto n) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t b = decltype(n)::value;
         const V above = ((u.v[b] - V(number[high])) - V(number[low])) * V(number[inverse_largest]);
         const V x = N::max_keeping_nan(above, V(T{}));
@@ -243,7 +245,7 @@ private:
         without |= key_bits{N::equal_bits(c, V(T{}))} << (b * lanes<A, T>);
       });
     }
-    auto ds = map([](V v, V w) XSOFTMAX_LAMBDA { return math::sigmoid<A, T>(v) * w; }, s, du);
+    auto ds = map([](V v, V w) XSOFTMAX_STEP_LAMBDA { return math::sigmoid<A, T>(v) * w; }, s, du);
     if (visible != all_keys) {
       p = only_visible<A>(p, visible, T{});
       ds = only_visible<A>(ds, visible, T{});
@@ -258,7 +260,7 @@ private:
   public:
     using forward::forward;
 
-    XSOFTMAX_INLINE T finish(std::size_t r) const {
+    XSOFTMAX_STEP T finish(std::size_t r) const {
       const T factor = forward::finish(r);
       const T number[] = {this->array(forward::mean_high)[r],
                           this->array(forward::mean_low)[r],
@@ -276,7 +278,7 @@ private:
   public:
     using forward::forward;
 
-    XSOFTMAX_INLINE T finish(std::size_t r) const {
+    XSOFTMAX_STEP T finish(std::size_t r) const {
       this->write_numbers(r, this->array(forward::total_sum) + r);
       return forward::finish(r);
     }

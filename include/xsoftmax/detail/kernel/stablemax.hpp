@@ -45,7 +45,7 @@ struct stablemax_state {
       f([all = batch<A, T>(value)](batch<A, T>) XSOFTMAX_STEP_LAMBDA { return all; });
     } else {
       f([term = stablemax_term<A, T>(unit), normalise = normaliser<A, T>(sum)](batch<A, T> x)
-            XSOFTMAX_LAMBDA { return normalise(term(x)); });
+            XSOFTMAX_STEP_LAMBDA { return normalise(term(x)); });
     }
   }
 };

@@ -15,7 +15,7 @@ struct position_bytes {
 
 /// Elements side by side of each position?
 template <class A, class T>
-XSOFTMAX_INLINE bool can_stream(const head_elements<const void>& x, std::size_t depth) {
+XSOFTMAX_STEP bool can_stream(const head_elements<const void>& x, std::size_t depth) {
   return x.depth_stride == 1 && depth % lanes<A, T> == 0 && depth != 0;
 }
 
@@ -83,14 +83,14 @@ struct head_stream {
   }
 
   template <class A>
-  XSOFTMAX_INLINE batch<A, T> load(std::size_t row, std::size_t col) const {
+  XSOFTMAX_STEP batch<A, T> load(std::size_t row, std::size_t col) const {
     const element* const at = data + static_cast<std::ptrdiff_t>(row) * stride + static_cast<std::ptrdiff_t>(col);
     __builtin_prefetch(fetch.position(row) + col * sizeof(element));
     return load<A>(at);
   }
 
   template <class A>
-  static XSOFTMAX_INLINE batch<A, T> load(const element* at) {
+  static XSOFTMAX_STEP batch<A, T> load(const element* at) {
     if constexpr (Format == storage_format::native) {
       return native<A>::template load<T>(at);
     } else if constexpr (Format == storage_format::float16) {
@@ -108,7 +108,7 @@ struct format_constant {
 
 /// f(format_constant<format>{}); double has but one.
 template <class T, class F>
-XSOFTMAX_INLINE void with_format(storage_format format, F&& f) {
+XSOFTMAX_STEP void with_format(storage_format format, F&& f) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (format == storage_format::float16) {
       return f(format_constant<storage_format::float16>{});
@@ -129,8 +129,8 @@ XSOFTMAX_INLINE void step_by_step(P*& at) {
 /// Scores of Rows queries with a block of keys of a stream, which are transposed in registers: the chains of
 /// tile_product over keys that pack_keys has laid out, in pieces of depth_block.
 template <class A, class T, std::size_t Rows, class Stream>
-__attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream keys, std::size_t depth,
-                                               matrix_rows<T> score) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void streamed_scores(matrix_rows<const T> q, Stream keys, std::size_t depth,
+                                                                matrix_rows<T> score) {
   using V = batch<A, T>;
   using element = typename Stream::element;
   constexpr std::size_t width = lanes<A, T>;
@@ -141,11 +141,11 @@ __attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream ke
   const std::size_t rows_per_batch = dense ? width / pieces : 0;
   for (std::size_t j = 0; j < key_block; j += width) {
     V total[Rows];
-    unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA { total[decltype(r)::value] = V(T{}); });
+    unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA { total[decltype(r)::value] = V(T{}); });
     for (std::size_t piece = 0; piece < depth; piece += depth_block) {
       const std::size_t end = depth - piece < depth_block ? depth : piece + depth_block;
       V sum[Rows];
-      unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA { sum[decltype(r)::value] = V(T{}); });
+      unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA { sum[decltype(r)::value] = V(T{}); });
       std::size_t fetched = j + piece / width * rows_per_batch;
       for (std::size_t c = piece; c < end; c += width) {
         const element* const first = keys.data + static_cast<std::ptrdiff_t>(j) * keys.stride + c;
@@ -153,30 +153,30 @@ __attribute__((noinline)) void streamed_scores(matrix_rows<const T> q, Stream ke
         fetched += rows_per_batch;
         V square[width];
         const element* at = first;
-        unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+        unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
           square[decltype(l)::value] = Stream::template load<A>(at);
           at += keys.stride;
           step_by_step(at);
         });
         native<A>::transpose(square);
-        unroll<width>([&](auto l) XSOFTMAX_LAMBDA {
+        unroll<width>([&](auto l) XSOFTMAX_STEP_LAMBDA {
           constexpr std::size_t lane = decltype(l)::value;
           // One at a time: a burst would keep loads waiting.
           __builtin_prefetch(ahead);
           ahead += apart;
           step_by_step(ahead);
-          unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
+          unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
             V& s = sum[decltype(r)::value];
             s = native<A>::multiply_add(V(q.data[decltype(r)::value * q.stride + c + lane]), square[lane], s);
           });
         });
       }
-      unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
+      unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
         V& t = total[decltype(r)::value];
         t = piece == 0 ? sum[decltype(r)::value] : t + sum[decltype(r)::value];
       });
     }
-    unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
+    unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
       native<A>::store(score.data + decltype(r)::value * score.stride + j, total[decltype(r)::value]);
     });
   }
@@ -189,14 +189,15 @@ inline constexpr std::size_t stream_sums = native<A>::registers == 32 ? 24 : 8;
 /// The product of `rows` rows with values of a stream: whole rows of values at once, in the order of memory, again for
 /// each few of the rows where not all sums fit, which find them in the cache.
 template <class A, class T, class Stream>
-XSOFTMAX_INLINE void streamed_product(std::size_t rows, matrix_rows<const T> a, Stream values, std::size_t depth,
-                                      const T* scale, matrix_rows<T> c, std::size_t batches) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void streamed_product(std::size_t rows, matrix_rows<const T> a,
+                                                                 Stream values, std::size_t depth, const T* scale,
+                                                                 matrix_rows<T> c, std::size_t batches) {
   const std::size_t fitting = stream_sums<A> / (batches <= 4 ? 4 : 8);
   for (std::size_t r = 0; r < rows; r += fitting) {
-    with_rows<A>(rows - r < fitting ? rows - r : fitting, [&](auto height) XSOFTMAX_LAMBDA {
+    with_rows<A>(rows - r < fitting ? rows - r : fitting, [&](auto height) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t Rows = decltype(height)::value;
       std::size_t n = 0;
-      const auto in_steps_of = [&](auto step) XSOFTMAX_LAMBDA {
+      const auto in_steps_of = [&](auto step) XSOFTMAX_STEP_LAMBDA {
         constexpr std::size_t N = decltype(step)::value;
         if constexpr (Rows * N <= stream_sums<A>) {
           for (; batches - n >= N; n += N) {

@@ -248,8 +248,8 @@ private:
   }
 
   /// A block that holds infinities or NaN, or products that overflow.
-  __attribute__((noinline, cold)) void add_one_by_one(contiguous_row<const T> x, contiguous_row<const T> q,
-                                                      std::size_t n) {
+  __attribute__((noinline, cold)) XSOFTMAX_FLATTEN void add_one_by_one(contiguous_row<const T> x,
+                                                                       contiguous_row<const T> q, std::size_t n) {
     signed_sum gaps;
     signed_sum weights;
     for (std::size_t i = 0; i < n; ++i) {

@@ -26,7 +26,7 @@ struct matrix_rows {
   }
 
   template <class A>
-  XSOFTMAX_INLINE auto load(std::size_t row, std::size_t col) const {
+  XSOFTMAX_STEP auto load(std::size_t row, std::size_t col) const {
     return native<A>::load(static_cast<const T*>(data) + row * stride + col);
   }
 };
@@ -35,27 +35,27 @@ struct matrix_rows {
 /// Each sum is one chain over k = 0, 1, ... from zero: its bits depend on nothing but its row and column. B is a
 /// matrix_rows, or what else loads batches of rows.
 template <class A, class T, std::size_t Rows, std::size_t N, class B>
-__attribute__((noinline)) void tile_product(matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
-                                            matrix_rows<T> c) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void tile_product(matrix_rows<const T> a, B b, std::size_t depth,
+                                                             const T* scale, matrix_rows<T> c) {
   using V = batch<A, T>;
   constexpr std::size_t width = lanes<A, T>;
   V sum[Rows][N];
-  unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
-    unroll<N>([&](auto n) XSOFTMAX_LAMBDA { sum[decltype(r)::value][decltype(n)::value] = V(T{}); });
+  unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
+    unroll<N>([&](auto n) XSOFTMAX_STEP_LAMBDA { sum[decltype(r)::value][decltype(n)::value] = V(T{}); });
   });
   for (std::size_t k = 0; k < depth; ++k) {
     const auto row =
-        make_pack<N>([&](auto n) XSOFTMAX_LAMBDA { return b.template load<A>(k, decltype(n)::value * width); });
-    unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
+        make_pack<N>([&](auto n) XSOFTMAX_STEP_LAMBDA { return b.template load<A>(k, decltype(n)::value * width); });
+    unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
       const V factor(a.data[decltype(r)::value * a.stride + k]);
-      unroll<N>([&](auto n) XSOFTMAX_LAMBDA {
+      unroll<N>([&](auto n) XSOFTMAX_STEP_LAMBDA {
         V& s = sum[decltype(r)::value][decltype(n)::value];
         s = native<A>::multiply_add(factor, row.v[decltype(n)::value], s);
       });
     });
   }
-  unroll<Rows>([&](auto r) XSOFTMAX_LAMBDA {
-    unroll<N>([&](auto n) XSOFTMAX_LAMBDA {
+  unroll<Rows>([&](auto r) XSOFTMAX_STEP_LAMBDA {
+    unroll<N>([&](auto n) XSOFTMAX_STEP_LAMBDA {
       T* const to = c.data + decltype(r)::value * c.stride + decltype(n)::value * width;
       V s = sum[decltype(r)::value][decltype(n)::value];
       if (scale != nullptr) {
@@ -68,12 +68,12 @@ __attribute__((noinline)) void tile_product(matrix_rows<const T> a, B b, std::si
 
 /// The same for any number of batches of columns.
 template <class A, class T, std::size_t Rows, class B>
-__attribute__((noinline)) void row_product(matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
-                                           matrix_rows<T> c, std::size_t batches) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void row_product(matrix_rows<const T> a, B b, std::size_t depth,
+                                                            const T* scale, matrix_rows<T> c, std::size_t batches) {
   // A single row has registers left for more chains.
   constexpr std::size_t wide = Rows == 1 ? 4 : tile_batches<A>;
   std::size_t n = 0;
-  const auto in_steps_of = [&](auto step) XSOFTMAX_LAMBDA {
+  const auto in_steps_of = [&](auto step) XSOFTMAX_STEP_LAMBDA {
     constexpr std::size_t N = decltype(step)::value;
     for (; batches - n >= N; n += N) {
       const std::size_t col = n * lanes<A, T>;
@@ -89,7 +89,7 @@ __attribute__((noinline)) void row_product(matrix_rows<const T> a, B b, std::siz
 
 /// f(index_constant<rows>{}) for 1 to tile_rows rows.
 template <class A, class F>
-XSOFTMAX_INLINE void with_rows(std::size_t rows, F&& f) {
+XSOFTMAX_STEP void with_rows(std::size_t rows, F&& f) {
   switch (rows) {
   case 6:
     return f(index_constant<6>{});
@@ -108,10 +108,12 @@ XSOFTMAX_INLINE void with_rows(std::size_t rows, F&& f) {
 
 /// The same for `rows` rows, at most tile_rows.
 template <class A, class T, class B>
-XSOFTMAX_INLINE void product(std::size_t rows, matrix_rows<const T> a, B b, std::size_t depth, const T* scale,
-                             matrix_rows<T> c, std::size_t batches) {
-  with_rows<A>(rows,
-               [&](auto r) XSOFTMAX_LAMBDA { row_product<A, T, decltype(r)::value>(a, b, depth, scale, c, batches); });
+__attribute__((noinline)) XSOFTMAX_FLATTEN void product(std::size_t rows, matrix_rows<const T> a, B b,
+                                                        std::size_t depth, const T* scale, matrix_rows<T> c,
+                                                        std::size_t batches) {
+  with_rows<A>(rows, [&](auto r) XSOFTMAX_STEP_LAMBDA {
+    row_product<A, T, decltype(r)::value>(a, b, depth, scale, c, batches);
+  });
 }
 
 /// Scales of 1: what is there stays as it is.
@@ -132,8 +134,9 @@ inline constexpr unit_scales<A, T> unchanged;
 /// c_rj = sum_k a_rk b_kj in pieces of depth_block, each a chain of its own, added one after the other; 0 if there is
 /// no k.
 template <class A, class T>
-XSOFTMAX_INLINE void deep_product(std::size_t rows, matrix_rows<const T> a, matrix_rows<const T> b, std::size_t depth,
-                                  matrix_rows<T> c, std::size_t batches) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void deep_product(std::size_t rows, matrix_rows<const T> a,
+                                                             matrix_rows<const T> b, std::size_t depth,
+                                                             matrix_rows<T> c, std::size_t batches) {
   for (std::size_t k = 0; k == 0 || k < depth; k += depth_block) {
     const std::size_t piece = depth - k < depth_block ? depth - k : depth_block;
     product<A, T>(rows, a.from(0, k), b.from(k), piece, k == 0 ? nullptr : unchanged<A, T>.entry, c, batches);
@@ -143,8 +146,9 @@ XSOFTMAX_INLINE void deep_product(std::size_t rows, matrix_rows<const T> a, matr
 /// c = c scale + weight_0 row_0 + weight_1 row_1 + ... over the set bits of `seen`: the chain of a product without the
 /// other rows, which may be NaN. Weights are `apart` elements apart.
 template <class A, class T>
-__attribute__((noinline)) void careful_product(const T* weight, std::size_t apart, std::uint64_t seen,
-                                               matrix_rows<const T> rows, T scale, T* c, std::size_t batches) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void careful_product(const T* weight, std::size_t apart, std::uint64_t seen,
+                                                                matrix_rows<const T> rows, T scale, T* c,
+                                                                std::size_t batches) {
   using V = batch<A, T>;
   for (std::size_t n = 0; n < batches * lanes<A, T>; n += lanes<A, T>) {
     V sum(T{});
@@ -158,7 +162,7 @@ __attribute__((noinline)) void careful_product(const T* weight, std::size_t apar
 
 /// x = 0, n a multiple of a line.
 template <class A, class T>
-__attribute__((noinline)) void clear(T* x, std::size_t n) {
+__attribute__((noinline)) XSOFTMAX_FLATTEN void clear(T* x, std::size_t n) {
   for (std::size_t i = 0; i < n; i += lanes<A, T>) {
     native<A>::store(x + i, batch<A, T>(T{}));
   }

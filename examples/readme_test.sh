@@ -96,6 +96,8 @@ for example in "$root"/examples/*/; do
   if [ -e "$name/build/$unit" ]; then
     cp "$name/build/$unit" unit.o
   fi
-  "$name/build/$name" > log || { cat log >&2; exit 1; }
+  quick=()
+  ! grep -q -e '"--quick"' "$name/main.cpp" || quick=(--quick)
+  "$name/build/$name" "${quick[@]}" > log || { cat log >&2; exit 1; }
   echo "ok: $name"
 done

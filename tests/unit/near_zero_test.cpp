@@ -175,6 +175,62 @@ TEMPLATE_LIST_TEST_CASE("softmax: short rows of which some are far from 0", "[so
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
+TEMPLATE_LIST_TEST_CASE("softmax: groups of short rows at the ends of what is near", "[softmax][near][unit]",
+                        subjects) {
+  using Arch = typename TestType::arch;
+  using T = typename TestType::scalar;
+  if (!runnable<Arch>()) {
+    return;
+  }
+  findings found;
+  // All rows of a matrix reach equally far, from well within what is near to far beyond what any term could be lowered
+  // from: both ways, up alone and down alone, or with all elements at one end.
+  constexpr std::size_t rows = 24;
+  const double widest = sizeof(T) == 4 ? 75 : 600;
+  for (const std::size_t n : {16u, 32u, 48u, 64u}) {
+    for (int step = 1; step <= 120; ++step) {
+      const double range = widest * step / 120;
+      std::vector<T> z;
+      for (std::size_t r = 0; r < rows; ++r) {
+        std::vector<T> row = logits_within<T>(range, n, r + n);
+        row[r % n] = static_cast<T>(range);
+        row[(r + 5) % n] = static_cast<T>(-range);
+        for (T& x : row) {
+          switch (step % 4) {
+          case 0:
+            x = std::abs(x);
+            break;
+          case 1:
+            x = -std::abs(x);
+            break;
+          case 2:
+            x = static_cast<T>(std::copysign(range, x)) + x / 64;
+            break;
+          default:
+            break;
+          }
+        }
+        z.insert(z.end(), row.begin(), row.end());
+      }
+      std::vector<T> p(z.size(), T(-7));
+      std::vector<T> flushed(z.size(), T(-7));
+      const xs::matrix_view<const T> in(z.data(), rows, n);
+      xs::softmax<Arch>(in, xs::matrix_view<T>(p.data(), rows, n));
+      {
+        const flushing scope(flush_to_zero | denormals_are_zero);
+        xs::softmax<Arch>(in, xs::matrix_view<T>(flushed.data(), rows, n));
+      }
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::vector<T> row(&z[r * n], &z[r * n] + n);
+        expect_same_bits(found, in_general<Arch>(row, {}).data(), &p[r * n], Arch::name, row, {});
+        const flushing scope(flush_to_zero | denormals_are_zero);
+        expect_same_bits(found, in_general<Arch>(row, {}).data(), &flushed[r * n], Arch::name, row, {});
+      }
+    }
+  }
+  XSOFTMAX_CHECK_FINDINGS(found);
+}
+
 TEMPLATE_LIST_TEST_CASE("softmax: near 0, yet with parts of products that are subnormal", "[softmax][near][unit]",
                         subjects) {
   using Arch = typename TestType::arch;

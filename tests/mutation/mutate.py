@@ -126,7 +126,7 @@ def kernel_lines():
 
 
 def objects_of(commands, architecture):
-    """name -> Object: kernels by name.type, probes and test sources by their stem."""
+    """name -> Object: kernels by name.type, probes, test sources and what supports them by their stem."""
     objects = {}
     for entry in commands:
         file = pathlib.Path(entry["file"])
@@ -143,7 +143,8 @@ def objects_of(commands, architecture):
                 objects[f"{kernel}.{scalar}"] = Object(f"{kernel}.{scalar}", command, before=alone)
         elif target == "xsoftmax_dispatch" and file.stem == "runtime":
             objects["runtime"] = Object("runtime", command)
-        elif target == "xsoftmax_tests" and file.name not in ("eigen_test.cpp", "execution_test.cpp"):
+        elif target == "xsoftmax_test_support" or (
+            target == "xsoftmax_tests" and file.name not in ("eigen_test.cpp", "execution_test.cpp")):
             objects[file.stem] = Object(file.stem, command)
         elif file.stem.endswith("_probe"):
             suffix = target.removeprefix("xsoftmax_" + file.stem + "_")
@@ -155,7 +156,7 @@ def objects_of(commands, architecture):
 def libraries():
     lines = run(["ninja", "-C", str(build), "-t", "commands", "xsoftmax_tests"]).stdout.strip().split("\n")
     words = shlex.split(lines[-1].split(" -o xsoftmax_tests ")[-1] if " -o xsoftmax_tests " in lines[-1] else lines[-1])
-    return [w for w in words if (w.endswith((".a", ".so")) or w.startswith("-l")) and "xsoftmax_dispatch" not in w] + ["-lpthread"]
+    return [w for w in words if (w.endswith((".a", ".so")) or w.startswith("-l")) and "libxsoftmax_" not in w] + ["-lpthread"]
 
 
 def run_tests(program, spec):

@@ -70,10 +70,7 @@ template <class T>
 laid_out<T> matrix_of_logits(std::size_t rows, std::size_t cols, const layout& shape, std::uint64_t seed) {
   laid_out<T> z(rows, cols, shape);
   for (std::size_t r = 0; r < rows; ++r) {
-    const std::vector<T> row = make_row<T>(row_kinds[r % 6], cols, seed + r);
-    for (std::size_t c = 0; c < cols; ++c) {
-      z.at(r, c) = row[c];
-    }
+    z.set_row(r, make_row<T>(row_kinds[r % 6], cols, seed + r));
   }
   return z;
 }
@@ -91,11 +88,7 @@ void expect_bits_of_serial_call(findings& found, std::size_t rows, std::size_t c
     run(call, x.view(), y.view(), out.view());
     bool same = true;
     for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t c = 0; c < cols; ++c) {
-        const T a = expected.at(r, c);
-        const T b = out.at(r, c);
-        same = same && (bits(a) == bits(b) || (std::isnan(a) && std::isnan(b)));
-      }
+      same = same && first_difference(expected.row(r).data(), out.row(r).data(), cols) == cols;
     }
     found.expect(same && out.untouched_between(), [&] {
       return std::string(Arch::name) + ", " + call.name + ", " + what + ", " + std::to_string(rows) + " x " +

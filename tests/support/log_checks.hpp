@@ -18,23 +18,14 @@ namespace xsoftmax::test {
 
 /// A sink far below, a little below, at and above the row's maximum, and none.
 template <class T>
-std::vector<std::optional<double>> sinks(const std::vector<T>& z) {
-  std::vector<std::optional<double>> list = {std::nullopt, 0.0, -1e308};
-  const double largest = *std::max_element(z.begin(), z.end());
-  if (std::isfinite(largest)) {
-    list.insert(list.end(), {largest, largest - 2.5, largest + 1.25, largest + 90});
-  }
-  return list;
-}
+std::vector<std::optional<double>> sinks(const std::vector<T>& z);
 
 /// The most ULP a log-probability may be off: as its documentation says, where the contract allows 4.
 template <class T>
 inline constexpr double log_probability_bound = sizeof(T) == 4 ? 0.65 : 1.25;
 
 template <class T>
-std::string describe(const std::vector<T>& z, const log_softmax_options& options) {
-  return describe(z, softmax_options{.temperature = options.temperature, .sink = options.sink});
-}
+std::string describe(const std::vector<T>& z, const log_softmax_options& options);
 
 template <class Arch, class T>
 std::vector<T> log_probabilities(const std::vector<T>& z, const log_softmax_options& options) {
@@ -47,25 +38,7 @@ std::vector<T> log_probabilities(const std::vector<T>& z, const log_softmax_opti
 /// Compares y with the exact log-softmax of z; the largest error in ULP.
 template <class T>
 double expect_right_log(findings& found, const std::vector<T>& z, const T* y, const log_softmax_options& options,
-                        const std::string& what, double bound = log_probability_bound<T>) {
-  const reference_softmax<T> exact(z.data(), z.size(),
-                                   {options.temperature, options.masked_row == masked_row_policy::zero, options.sink});
-  double largest = 0;
-  std::size_t where = 0;
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const double error = ulp_distance(y[i], exact.log_probability(i));
-    if (!(error <= largest)) {
-      largest = error;
-      where = i;
-    }
-  }
-  found.expect(largest <= bound, [&] {
-    return what + ": element " + std::to_string(where) + " is " + exact_text(y[where]) + ", off by " +
-           std::to_string(largest) + " ULP from " + exact_text(exact.log_probability(where)) +
-           "; z there = " + exact_text(z[where]) + "; " + describe(z, options);
-  });
-  return largest;
-}
+                        const std::string& what, double bound = log_probability_bound<T>);
 
 /// The most units in the last place of max(|maximum / T|, |result|) that log_sum_exp may be off. The contract allows 2.
 template <class T>
@@ -74,20 +47,7 @@ inline constexpr double log_sum_exp_bound = sizeof(T) == 4 ? 0.65 : 2;
 /// Compares the value with the exact log-sum-exp of a row that has one; its error in units as above.
 template <class T>
 double expect_right_log_sum_exp(findings& found, const std::vector<T>& z, T value, const log_sum_exp_options& options,
-                                const std::string& what, double bound = log_sum_exp_bound<T>) {
-  const reference_softmax<T> reference(z.data(), z.size(), {options.temperature, false, options.sink});
-  // clang 14 captures no structured binding.
-  const std::pair<long double, long double> exact_and_size = reference.log_sum_exp();
-  const long double exact = exact_and_size.first;
-  const long double size = exact_and_size.second;
-  const double error = std::isinf(value) ? ulp_distance(value, exact)
-                                         : static_cast<double>(std::fabs(value - exact) / unit_in_last_place<T>(size));
-  found.expect(error <= bound, [&] {
-    return what + ": " + exact_text(value) + ", off by " + std::to_string(error) + " units from " + exact_text(exact) +
-           "; " + describe(z, log_softmax_options{.temperature = options.temperature, .sink = options.sink});
-  });
-  return error;
-}
+                                const std::string& what, double bound = log_sum_exp_bound<T>);
 
 template <class Arch, class T>
 double expect_right_log_sum_exp(findings& found, const std::vector<T>& z, const log_sum_exp_options& options,

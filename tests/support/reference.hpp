@@ -6,13 +6,9 @@
 // below 2^-61, a thousandth of a ULP of double. reference_test.cpp checks that against MPFR.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <limits>
 #include <optional>
 #include <utility>
-#include <vector>
 
 namespace xsoftmax::test {
 
@@ -30,44 +26,23 @@ struct pair {
   long double low;
 };
 
-inline pair sum(long double a, long double b) {
-  const long double high = a + b;
-  const long double part = high - a;
-  return {high, (a - (high - part)) + (b - part)};
-}
+/// a + b
+pair sum(long double a, long double b);
 
-inline pair quotient(pair x, long double divisor) {
-  const long double high = x.high / divisor;
-  if (!std::isfinite(high)) {
-    return {high, 0};
-  }
-  return {high, (std::fma(-high, divisor, x.high) + x.low) / divisor};
-}
+pair quotient(pair x, long double divisor);
 
-inline long double exp(pair x) {
-  const long double high = std::exp(x.high);
-  return high == 0 ? 0 : high + high * x.low;
-}
+long double exp(pair x);
 
 /// (x - shift) / temperature for finite x.
-inline pair shifted(long double x, long double shift, long double temperature) {
-  const pair gap = sum(x, -shift);
-  return temperature == 1 ? gap : quotient(gap, temperature);
-}
+pair shifted(long double x, long double shift, long double temperature);
 
 /// exp((x - shift) / temperature) for finite x or -inf.
-inline long double shifted_exp(long double x, long double shift, long double temperature) {
-  return std::isinf(x) ? 0 : exp(shifted(x, shift, temperature));
-}
+long double shifted_exp(long double x, long double shift, long double temperature);
 
 /// A sum that keeps what each addition rounds away.
 class accumulator {
 public:
-  void add(long double x) {
-    const pair s = sum(total_, x);
-    total_ = s.high;
-    rest_ += s.low;
-  }
+  void add(long double x);
 
   [[nodiscard]] long double value() const { return total_ + rest_; }
 
@@ -84,87 +59,21 @@ private:
 template <class T>
 class reference_softmax {
 public:
-  explicit reference_softmax(const T* z, std::size_t n, const reference_options& options = {})
-      : z_(z), temperature_(options.temperature) {
-    const double infinity = std::numeric_limits<double>::infinity();
-    const double sink = options.sink.value_or(-infinity);
-    bool nan = false;
-    bool plus_infinity = false;
-    maximum_ = -infinity;
-    for (std::size_t i = 0; i < n; ++i) {
-      nan = nan || std::isnan(z[i]);
-      plus_infinity = plus_infinity || z[i] == std::numeric_limits<T>::infinity();
-      if (static_cast<long double>(z[i]) > maximum_) {
-        maximum_ = z[i];
-        first_ = i;
-      }
-    }
-    if (nan || plus_infinity) {
-      kind_ = kind::nan;
-    } else if (std::isinf(maximum_)) {
-      kind_ = options.masked_row_is_zero || !std::isinf(sink) ? kind::zero : kind::nan;
-      sink_share_ = std::isinf(sink) ? 0 : 1;
-    } else if (temperature_ == 0) {
-      kind_ = static_cast<long double>(sink) > maximum_ ? kind::zero : kind::one_hot;
-      sink_share_ = kind_ == kind::zero ? 1 : 0;
-    } else {
-      kind_ = kind::ordinary;
-      maximum_ = std::max(maximum_, static_cast<long double>(sink));
-      wide::accumulator others; // than those equal to the maximum, which are counted
-      long double count = 0;
-      const auto add = [&](long double x) {
-        if (x == maximum_) {
-          ++count;
-        } else {
-          others.add(wide::shifted_exp(x, maximum_, temperature_));
-        }
-      };
-      for (std::size_t i = 0; i < n; ++i) {
-        add(z[i]);
-      }
-      add(sink);
-      total_ = count + others.value();
-      log_total_ = count == 1 ? std::log1p(others.value()) : std::log(total_);
-      sink_share_ = wide::shifted_exp(sink, maximum_, temperature_) / total_;
-    }
-  }
+  explicit reference_softmax(const T* z, std::size_t n, const reference_options& options = {});
 
-  [[nodiscard]] long double probability(std::size_t i) const {
-    switch (kind_) {
-    case kind::nan:
-      return std::numeric_limits<long double>::quiet_NaN();
-    case kind::zero:
-      return 0;
-    case kind::one_hot:
-      return i == first_ ? 1 : 0;
-    default:
-      return wide::shifted_exp(z_[i], maximum_, temperature_) / total_;
-    }
-  }
+  [[nodiscard]] long double probability(std::size_t i) const;
 
-  [[nodiscard]] long double log_probability(std::size_t i) const {
-    if (kind_ == kind::ordinary && !std::isinf(z_[i])) {
-      const wide::pair gap = wide::shifted(z_[i], maximum_, temperature_);
-      return (gap.high - log_total_) + gap.low;
-    }
-    return std::log(probability(i));
-  }
+  [[nodiscard]] long double log_probability(std::size_t i) const;
 
   /// log(sum exp(z / T)) of an ordinary row, and the larger of |maximum / T| and |result|, in whose units it is
   /// measured.
-  [[nodiscard]] std::pair<long double, long double> log_sum_exp() const {
-    const wide::pair q = wide::quotient({maximum_, 0}, temperature_);
-    const long double result = (q.high + log_total_) + q.low;
-    return {result, std::max(std::fabs(q.high), std::fabs(result))};
-  }
+  [[nodiscard]] std::pair<long double, long double> log_sum_exp() const;
 
   /// What the sink takes of the total of 1.
   [[nodiscard]] long double sink_share() const { return sink_share_; }
 
   /// Do the probabilities (and the sink's share) add up to 1?
-  [[nodiscard]] bool normalised() const {
-    return kind_ == kind::ordinary || kind_ == kind::one_hot || (kind_ == kind::zero && sink_share_ == 1);
-  }
+  [[nodiscard]] bool normalised() const;
 
 private:
   enum class kind { nan, zero, one_hot, ordinary };

@@ -80,9 +80,7 @@ template <class T>
 laid_out<T> as_columns(const row_set<T>& rows, std::size_t n, std::size_t padding, std::size_t margin) {
   laid_out<T> matrix(rows.size(), n, {"columns", 1, static_cast<std::ptrdiff_t>(rows.size() + padding)}, margin);
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (std::size_t i = 0; i < n; ++i) {
-      matrix.at(r, i) = rows[r][i];
-    }
+    matrix.set_row(r, rows[r]);
   }
   return matrix;
 }
@@ -92,9 +90,7 @@ void expect_rows(findings& found, const row_set<T>& expected, laid_out<T>& out, 
                  const std::string& what) {
   std::size_t wrong = expected.size();
   for (std::size_t r = expected.size(); r-- != 0;) {
-    for (std::size_t i = 0; i < n; ++i) {
-      wrong = same(expected[r][i], out.at(r, i)) ? wrong : r;
-    }
+    wrong = first_difference(expected[r].data(), out.row(r).data(), n) == n ? wrong : r;
   }
   const auto where = [&] { return what + ", " + std::to_string(expected.size()) + " columns of " + std::to_string(n); };
   found.expect(wrong == expected.size(), [&] { return where() + ": column " + std::to_string(wrong) + " is another"; });

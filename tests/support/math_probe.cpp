@@ -90,11 +90,20 @@ void apply_noise(const std::uint64_t* words, T* y, std::size_t n) {
       lower[l] = static_cast<std::int32_t>(word);
       side[l] = T(word >> 63);
     }
-    I above = I::load_aligned(upper);
-    I below = I::load_aligned(lower);
-    variate::without_side(above, below);
     pack<batch<unit_arch, T>, batches> v;
-    xsoftmax::math::uniform_of_both<unit_arch, T>(above, below, v);
+    if constexpr (sizeof(T) == sizeof(float)) {
+      alignas(64) float uniform[width];
+      for (std::size_t l = 0; l < width; ++l) {
+        const std::uint64_t word = i + l < n ? words[i + l] : 0;
+        uniform[l] = xsoftmax::math::uniform_of_both<unit_arch>(word << (variate::two_sided ? 1 : 0));
+      }
+      v.v[0] = native<unit_arch>::template load<float>(uniform);
+    } else {
+      I above = I::load_aligned(upper);
+      I below = I::load_aligned(lower);
+      variate::without_side(above, below);
+      xsoftmax::math::uniform_of_both<unit_arch>(above, below, v);
+    }
     const auto sides = make_pack<batches>(
         [&](auto b) { return native<unit_arch>::template load<T>(side + decltype(b)::value * lanes<unit_arch, T>); });
     const auto result = variate::values(v, sides);

@@ -189,8 +189,8 @@ XSOFTMAX_STEP values<A, T, N> negative_log_of_complement(const values<A, T, N>& 
   const values<A, T, N> f = detail::map(
       [](V x, auto s) XSOFTMAX_STEP_LAMBDA {
         const V power = detail::native<A>::from_bits(Bits(noise_format<T>::one) - exponent_of<A, T>(s)); // 2^-k
-        // 2^-k (1 - v) - 1 has no more digits than v: both differences are exact.
-        return (power - V(T{1})) - x * power;
+        // 2^-k (1 - v) - 1 has no more digits than v: the product and both differences are exact.
+        return detail::native<A>::negative_multiply_add(x, power, power - V(T{1}));
       },
       v, scale);
   return negative_log_of<A>(scale, f);
@@ -221,26 +221,26 @@ XSOFTMAX_STEP detail::batch<A, float> uniform_of_upper(detail::batch<A, std::int
   return detail::native<A>::truncate_unsigned(upper) * detail::batch<A, float>(0x1p-32f);
 }
 
-/// v of a batch of words, in the order of the words.
-template <class A, class T>
+/// v of 64 bits in float.
+template <class A>
+XSOFTMAX_STEP float uniform_of_both(std::uint64_t bits) {
+  bits = bits == 0 ? 1 : bits;
+  const int beyond = 64 - 24 - __builtin_clzll(bits); // digits that float does not have
+  bits = beyond > 0 ? bits >> beyond << beyond : bits;
+  return static_cast<float>(bits) * 0x1p-64f;
+}
+
+/// v of a batch of words in double, in the order of the words.
+template <class A>
 XSOFTMAX_STEP void uniform_of_both(detail::batch<A, std::int32_t> upper, detail::batch<A, std::int32_t> lower,
-                                   detail::pack<detail::batch<A, T>, sizeof(T) / sizeof(float)>& v) {
+                                   detail::pack<detail::batch<A, double>, 2>& v) {
   using N = detail::native<A>;
   using D = detail::batch<A, double>;
-  using L = detail::batch<A, std::int64_t>;
   D upper_first, upper_second, lower_first, lower_second;
   N::widen_unsigned(upper, upper_first, upper_second);
   N::widen_unsigned(lower, lower_first, lower_second);
-  const D first = joined_words<A>(upper_first, lower_first) * D(0x1p-64);
-  const D second = joined_words<A>(upper_second, lower_second) * D(0x1p-64);
-  if constexpr (sizeof(T) == sizeof(double)) {
-    v.v[0] = first;
-    v.v[1] = second;
-  } else {
-    const auto truncated = [](D x)
-                               XSOFTMAX_STEP_LAMBDA { return N::from_bits(N::bits(x) & L(~std::int64_t{0x1FFFFFFF})); };
-    v.v[0] = N::narrow(truncated(first), truncated(second));
-  }
+  v.v[0] = joined_words<A>(upper_first, lower_first) * D(0x1p-64);
+  v.v[1] = joined_words<A>(upper_second, lower_second) * D(0x1p-64);
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::math

@@ -102,6 +102,21 @@ public:
     });
   }
 
+  /// Word w of one block of the key.
+  XSOFTMAX_STEP std::uint32_t word(std::uint32_t c0, std::uint32_t c1, std::uint32_t c2, std::uint32_t c3,
+                                   std::size_t w) const {
+    std::uint32_t c[4] = {c0, c1, c2, c3};
+    for (int r = 0; r < philox_constants::rounds; ++r) {
+      const std::uint64_t p0 = m0 * c[0];
+      const std::uint64_t p1 = m1 * c[2];
+      c[0] = static_cast<std::uint32_t>(p1 >> 32 ^ c[1] ^ key_[r][0]);
+      c[1] = static_cast<std::uint32_t>(p1);
+      c[2] = static_cast<std::uint32_t>(p0 >> 32 ^ c[3] ^ key_[r][1]);
+      c[3] = static_cast<std::uint32_t>(p0);
+    }
+    return c[w];
+  }
+
 private:
   static constexpr std::uint64_t m0 = philox_constants::multiplier[0];
   static constexpr std::uint64_t m1 = philox_constants::multiplier[1];

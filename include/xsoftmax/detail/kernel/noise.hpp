@@ -40,22 +40,44 @@ public:
   /// The upper ones of the group. more: those of the next will be wanted too, and are drawn with them.
   XSOFTMAX_STEP const group_words<A>& upper(std::uint64_t group, bool more) {
     if (group != drawn_ahead_) {
-      const std::uint64_t first = 16 * group;
-      if (const auto high = static_cast<std::uint32_t>(first >> 32); high != high_) [[unlikely]] {
-        high_ = high;
-        generator_.counter(fields_ | high, stream_, row_);
-      }
-      more = more && static_cast<std::uint32_t>(first + 16) != 0;
+      set_block(16 * group);
+      more = more && !ends_with(group);
       if (more) {
-        generate<2>(generator_, static_cast<std::uint32_t>(first), drawn_);
+        generate<2>(generator_, static_cast<std::uint32_t>(16 * group), drawn_);
         drawn_ahead_ = group + 1;
       } else {
-        generate<1>(generator_, static_cast<std::uint32_t>(first), drawn_);
+        generate<1>(generator_, static_cast<std::uint32_t>(16 * group), drawn_);
       }
       return drawn_[0];
     }
     drawn_ahead_ = none;
     return drawn_[1];
+  }
+
+  /// The upper ones of N groups, the named one and those after it.
+  template <std::size_t N>
+  XSOFTMAX_STEP const group_words<A>* upper(std::uint64_t group) {
+    set_block(16 * group);
+    drawn_ahead_ = none;
+    if (N == 2 && ends_with(group)) [[unlikely]] {
+      generate<1>(generator_, static_cast<std::uint32_t>(16 * group), drawn_);
+      set_block(16 * (group + 1));
+      generate<1>(generator_, static_cast<std::uint32_t>(16 * (group + 1)), drawn_ + 1);
+    } else {
+      generate<N>(generator_, static_cast<std::uint32_t>(16 * group), drawn_);
+    }
+    return drawn_;
+  }
+
+  /// The 64 bits of element i of the group, whose upper words these are.
+  XSOFTMAX_STEP std::uint64_t both(std::uint64_t group, const group_words<A>& upper, std::size_t i) const {
+    std::uint32_t high;
+    __builtin_memcpy(&high, static_cast<const char*>(static_cast<const void*>(upper.v)) + i * sizeof high, sizeof high);
+    const std::uint64_t block = 16 * group + i % 16;
+    const std::uint32_t low =
+        generator_.word(static_cast<std::uint32_t>(block), fields_ | static_cast<std::uint32_t>(block >> 32) | 1 << 8,
+                        stream_, row_, i / 16);
+    return std::uint64_t{high} << 32 | low;
   }
 
   /// The lower ones.
@@ -69,6 +91,17 @@ public:
 private:
   using generator = math::philox<A>;
   static constexpr std::uint64_t none = ~std::uint64_t{0};
+
+  /// The upper half of the blocks' numbers.
+  XSOFTMAX_STEP void set_block(std::uint64_t first) {
+    if (const auto high = static_cast<std::uint32_t>(first >> 32); high != high_) [[unlikely]] {
+      high_ = high;
+      generator_.counter(fields_ | high, stream_, row_);
+    }
+  }
+
+  /// Has the group after this one another upper half?
+  static XSOFTMAX_STEP bool ends_with(std::uint64_t group) { return static_cast<std::uint32_t>(16 * group + 16) == 0; }
 
   /// Of `Groups` groups from block `first` on.
   template <std::size_t Groups>
@@ -150,34 +183,51 @@ public:
   /// From words of another kind where one is named.
   XSOFTMAX_STEP explicit row_noise(const noise_key& key, noise_kind kind = Kind) : words(key, kind) {}
 
-  /// Writes the 64 values of the group. more: those of the next will be wanted too.
-  XSOFTMAX_STEP void operator()(std::uint64_t group, bool more, T* out) {
-    values(group, words.upper(group, more), out);
+  /// Writes the values of N groups, the named one and those after it. more: the next will be wanted, too.
+  template <std::size_t N>
+  XSOFTMAX_STEP void draw(std::uint64_t group, bool more, T* out) {
+    if constexpr (N == 1) {
+      values<1>(group, &words.upper(group, more), out);
+    } else {
+      values<N>(group, words.template upper<N>(group), out);
+    }
   }
 
   /// The same where the upper words are known.
-  __attribute__((noinline)) XSOFTMAX_FLATTEN void values(std::uint64_t group, const group_words<A>& upper,
+  template <std::size_t N>
+  __attribute__((noinline)) XSOFTMAX_FLATTEN void values(std::uint64_t group, const group_words<A>* upper,
                                                          T* out) const {
-    alignas(64) T uniform[noise_group];
-    const bool decided = decides(upper);
-    if (!decided) [[unlikely]] {
-      uniform_of_both(group, upper, uniform);
+    alignas(64) T uniform[N * noise_group];
+    bool decided = true;
+    for (std::size_t g = 0; g < N; ++g) {
+      decided = decided && decides(upper[g]);
     }
+    for (std::size_t g = 0; g < N && !decided; ++g) {
+      uniform_of_both(group + g, upper[g], 0, group_words<A>::size, uniform + g * noise_group);
+    }
+    constexpr std::size_t together = values_together<N>;
     constexpr std::size_t step = together * lanes<A, T>;
-    for (std::size_t i = 0; i < noise_group; i += step) {
-      pack<V, together> v;
-      if constexpr (sizeof(T) == sizeof(float)) {
-        v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
-          return math::uniform_of_upper<A>(variate::without_side(upper.v[i / lanes<A, T> + decltype(b)::value]));
-        });
+    constexpr std::size_t groups = step > noise_group ? step / noise_group : 1; // of a step, or that its steps lie in
+    for (std::size_t g = 0; g < N; g += groups) {
+      const auto word = [&](std::size_t j) XSOFTMAX_STEP_LAMBDA {
+        return groups == 1 ? upper[g].v[j] : upper[g + j / group_words<A>::size].v[j % group_words<A>::size];
+      };
+      for (std::size_t i = 0; i < groups * noise_group; i += step) {
+        const std::size_t to = g * noise_group + i;
+        pack<V, together> v;
+        if constexpr (sizeof(T) == sizeof(float)) {
+          v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+            return math::uniform_of_upper<A>(variate::without_side(word(i / lanes<A, T> + decltype(b)::value)));
+          });
+        }
+        if (!decided) [[unlikely]] {
+          v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+            return native<A>::template load<T>(uniform + to + decltype(b)::value * lanes<A, T>);
+          });
+        }
+        store_chunk<A, false, T>(contiguous_row<T>{out}, to, full_chunk<step>{},
+                                 variate::values(v, sides<together>(word, i / lanes<A, float>)));
       }
-      if (!decided) [[unlikely]] {
-        v = make_pack<together>([&](auto b) XSOFTMAX_STEP_LAMBDA {
-          return native<A>::template load<T>(uniform + i + decltype(b)::value * lanes<A, T>);
-        });
-      }
-      store_chunk<A, false, T>(contiguous_row<T>{out}, i, full_chunk<step>{},
-                               variate::values(v, sides<together>(upper, i / lanes<A, float>)));
     }
   }
 
@@ -188,20 +238,30 @@ public:
                                                                   std::size_t j, T* out) const {
     pack<V, batches> v;
     if (!decides(variate::without_side(upper.v[j]))) [[unlikely]] {
-      group_words<A> lower;
-      words.lower(group, lower);
-      uniform_of_both(upper.v[j], lower.v[j], v);
+      alignas(64) T uniform[lanes<A, float>];
+      uniform_of_both(group, upper, j, j + 1, uniform);
+      v = make_pack<batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
+        return native<A>::template load<T>(uniform + decltype(b)::value * lanes<A, T>);
+      });
     } else if constexpr (sizeof(T) == sizeof(float)) {
       v.v[0] = math::uniform_of_upper<A>(variate::without_side(upper.v[j]));
     }
-    store_chunk<A, false, T>(contiguous_row<T>{out}, 0, full_chunk<batches * lanes<A, T>>{},
-                             variate::values(v, sides<batches>(upper, j)));
+    store_chunk<A, false, T>(
+        contiguous_row<T>{out}, 0, full_chunk<batches * lanes<A, T>>{},
+        variate::values(v, sides<batches>([&](std::size_t k) XSOFTMAX_STEP_LAMBDA { return upper.v[k]; }, j)));
   }
 
   row_words<A> words;
 
 private:
-  static constexpr std::size_t together = 4; ///< batches of values
+  /// Batches of values of N groups that are worked on step by step: as many chains as hide one another's latency. Of
+  /// the narrowest batches, 8 measure slower than 4.
+  template <std::size_t N>
+  static constexpr std::size_t values_together = [] {
+    constexpr std::size_t all = N * noise_group / lanes<A, T>;
+    constexpr std::size_t most = lanes<A, float> == 4 ? 4 : 8;
+    return all < most ? all : most;
+  }();
 
   /// Do upper words of which these are the smallest decide the values?
   static XSOFTMAX_STEP bool decides(I smallest) {
@@ -216,29 +276,42 @@ private:
     return decides(smallest);
   }
 
-  static XSOFTMAX_STEP void uniform_of_both(I upper, I lower, pack<V, batches>& v) {
-    variate::without_side(upper, lower);
-    math::uniform_of_both<A, T>(upper, lower, v);
-  }
-
+  /// v of the batches [first, last) of words. Of floats, few need their lower words: those are drawn alone, beside the
+  /// arithmetic of the vectors.
   __attribute__((noinline)) XSOFTMAX_FLATTEN void uniform_of_both(std::uint64_t group, const group_words<A>& upper,
-                                                                  T* out) const {
-    group_words<A> lower;
-    words.lower(group, lower);
-    for (std::size_t j = 0; j < group_words<A>::size; ++j) {
-      pack<V, batches> v;
-      uniform_of_both(upper.v[j], lower.v[j], v);
-      store_chunk<A, false, T>(contiguous_row<T>{out}, j * lanes<A, float>, full_chunk<lanes<A, float>>{}, v);
+                                                                  std::size_t first, std::size_t last, T* out) const {
+    constexpr std::size_t width = lanes<A, float>;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      for (std::size_t j = first; j < last; ++j, out += width) {
+        const I word = variate::without_side(upper.v[j]);
+        native<A>::store(out, math::uniform_of_upper<A>(word));
+        const V above = native<A>::to_float(native<A>::template shift_right<variate::decisive_bits>(word));
+        for (unsigned left = native<A>::equal_bits(above, V(T{})); left != 0; left &= left - 1) {
+          const auto l = static_cast<std::size_t>(__builtin_ctz(left));
+          out[l] = math::uniform_of_both<A>(words.both(group, upper, j * width + l) << (variate::two_sided ? 1 : 0));
+        }
+      }
+    } else {
+      group_words<A> lower;
+      words.lower(group, lower);
+      for (std::size_t j = first; j < last; ++j, out += width) {
+        I high = upper.v[j];
+        I low = lower.v[j];
+        variate::without_side(high, low);
+        pack<V, batches> v;
+        math::uniform_of_both<A>(high, low, v);
+        store_chunk<A, false, T>(contiguous_row<T>{out}, 0, full_chunk<width>{}, v);
+      }
     }
   }
 
   /// The sides of N batches of values, from batch j of words on.
-  template <std::size_t N>
-  static XSOFTMAX_STEP pack<V, N> sides(const group_words<A>& upper, std::size_t j) {
+  template <std::size_t N, class Word>
+  static XSOFTMAX_STEP pack<V, N> sides(const Word& word, std::size_t j) {
     pack<V, N> side;
     unroll<N / batches>([&](auto b) XSOFTMAX_STEP_LAMBDA {
       constexpr std::size_t i = decltype(b)::value;
-      const I bit = native<A>::template shift_right<31>(upper.v[j + i]);
+      const I bit = native<A>::template shift_right<31>(word(j + i));
       if constexpr (sizeof(T) == sizeof(float)) {
         side.v[i] = native<A>::to_float(bit);
       } else {
@@ -263,6 +336,29 @@ XSOFTMAX_STEP void for_each_group(std::uint64_t index, std::size_t n, Body&& bod
     first = last;
     skipped = 0;
     ++group;
+  }
+}
+
+/// Groups that are drawn side by side: one has too few wide batches to hide the latency of the arithmetic.
+template <class A>
+inline constexpr std::size_t groups_together = lanes<A, float> == 4 ? 1 : 2;
+
+/// The same, by as many groups: body(group, first, last, skipped, index_constant<groups>{}).
+template <class A, class Body>
+XSOFTMAX_STEP void for_each_groups(std::uint64_t index, std::size_t n, Body&& body) {
+  std::size_t first = 0;
+  while (first < n) {
+    const std::uint64_t group = (index + first) / noise_group;
+    const auto skipped = static_cast<std::size_t>((index + first) % noise_group);
+    const bool several = groups_together<A> != 1 && skipped == 0 && n - first > noise_group;
+    const std::size_t room = (several ? groups_together<A> : 1) * noise_group - skipped;
+    const std::size_t last = n - first < room ? n : first + room;
+    if (several) {
+      body(group, first, last, skipped, index_constant<groups_together<A>>{});
+    } else {
+      body(group, first, last, skipped, index_constant<1>{});
+    }
+    first = last;
   }
 }
 
@@ -292,15 +388,16 @@ private:
       block_buffer<T> room;
       for_each_piece<T>(out, 0, task.cols, [&](std::size_t from, std::size_t to) XSOFTMAX_STEP_LAMBDA {
         const contiguous_row<T> target = out.target(from, room);
-        for_each_group(key.index + from, to - from,
-                       [&](std::uint64_t group, std::size_t first, std::size_t last, std::size_t skipped)
-                           XSOFTMAX_STEP_LAMBDA {
+        for_each_groups<A>(key.index + from, to - from,
+                           [&](std::uint64_t group, std::size_t first, std::size_t last, std::size_t skipped,
+                               auto groups) XSOFTMAX_STEP_LAMBDA {
+                             constexpr std::size_t n = decltype(groups)::value;
                              const bool more = last < to - from;
-                             if (last - first == noise_group) {
-                               values(group, more, target.data + first);
+                             if (last - first == n * noise_group) {
+                               values.template draw<n>(group, more, target.data + first);
                              } else {
-                               alignas(64) T value[noise_group];
-                               values(group, more, value);
+                               alignas(64) T value[n * noise_group];
+                               values.template draw<n>(group, more, value);
                                for (std::size_t i = first; i < last; ++i) {
                                  target.data[i] = value[skipped + i - first];
                                }

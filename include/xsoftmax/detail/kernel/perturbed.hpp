@@ -142,22 +142,24 @@ __attribute__((noinline)) XSOFTMAX_FLATTEN void perturb(row_noise<A, T, noise_ki
                                                         const T* x, T* y, std::size_t first, std::size_t last,
                                                         largest_element<A, T>& largest) {
   using V = batch<A, T>;
-  for_each_group(index + first, last - first,
-                 [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped) XSOFTMAX_STEP_LAMBDA {
-                   alignas(64) T value[noise_group];
-                   noise(group, to < last - first, value);
-                   if (to - from == noise_group) {
-                     for (std::size_t i = 0; i < noise_group; i += lanes<A, T>) {
-                       native<A>::template store<T>(y + from + i, native<A>::template load<T>(x + from + i) +
-                                                                      V(native<A>::template load<T>(value + i)));
-                     }
-                   } else {
-                     for (std::size_t i = from; i < to; ++i) {
-                       y[i] = x[i] + value[skipped + i - from];
-                     }
-                   }
-                   largest.look_at(y + from, to - from, first + from);
-                 });
+  for_each_groups<A>(index + first, last - first,
+                     [&](std::uint64_t group, std::size_t from, std::size_t to, std::size_t skipped,
+                         auto groups) XSOFTMAX_STEP_LAMBDA {
+                       constexpr std::size_t n = decltype(groups)::value;
+                       alignas(64) T value[n * noise_group];
+                       noise.template draw<n>(group, to < last - first, value);
+                       if (to - from == n * noise_group) {
+                         for (std::size_t i = 0; i < n * noise_group; i += lanes<A, T>) {
+                           native<A>::template store<T>(y + from + i, native<A>::template load<T>(x + from + i) +
+                                                                          V(native<A>::template load<T>(value + i)));
+                         }
+                       } else {
+                         for (std::size_t i = from; i < to; ++i) {
+                           y[i] = x[i] + value[skipped + i - from];
+                         }
+                       }
+                       largest.look_at(y + from, to - from, first + from);
+                     });
 }
 
 } // namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel

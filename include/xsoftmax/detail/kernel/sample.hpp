@@ -198,7 +198,7 @@ private:
     alignas(64) T noise[noise_group];
     const bool together = 2 * count > group_words<A>::size; // which is faster than one by one
     if (together) {
-      noise_.values(group, words, noise);
+      noise_.template values<1>(group, &words, noise);
     }
     for (std::size_t c = 0; c < count; ++c) {
       const std::size_t place = chosen[c] * width;

@@ -20,7 +20,11 @@ namespace xsoftmax::inline XSOFTMAX_ABI_NAMESPACE::detail::kernel {
 /// Elements that are drawn together.
 inline constexpr std::size_t noise_group = 64;
 
-/// Their words, in their order.
+/// Groups that are drawn side by side: one has too few wide batches to hide the latency of the arithmetic.
+template <class A>
+inline constexpr std::size_t groups_together = lanes<A, float> == 4 ? 1 : 2;
+
+/// The words of a group's elements, in their order.
 template <class A>
 struct group_words {
   static constexpr std::size_t size = noise_group / lanes<A, std::int32_t>;
@@ -187,7 +191,8 @@ public:
   template <std::size_t N>
   XSOFTMAX_STEP void draw(std::uint64_t group, bool more, T* out) {
     if constexpr (N == 1) {
-      values<1>(group, &words.upper(group, more), out);
+      // Those of several are not drawn ahead.
+      values<1>(group, &words.upper(group, more && groups_together<A> == 1), out);
     } else {
       values<N>(group, words.template upper<N>(group), out);
     }
@@ -338,10 +343,6 @@ XSOFTMAX_STEP void for_each_group(std::uint64_t index, std::size_t n, Body&& bod
     ++group;
   }
 }
-
-/// Groups that are drawn side by side: one has too few wide batches to hide the latency of the arithmetic.
-template <class A>
-inline constexpr std::size_t groups_together = lanes<A, float> == 4 ? 1 : 2;
 
 /// The same, by as many groups: body(group, first, last, skipped, index_constant<groups>{}).
 template <class A, class Body>

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 namespace xsoftmax::test {
 
@@ -19,11 +18,11 @@ struct slopes_of_query {
   explicit slopes_of_query(std::size_t n) : weight(n), weight_off(n), slope(n), slope_off(n) {}
 };
 
-/// Slopes of LSSA and, with a power, LSSAR from u and the derivatives with respect to weights. `size`: of the sums that
+/// Slopes of LSSA and, re-weighted, LSSAR from u and the derivatives with respect to weights. `size`: of the sums that
 /// derivatives are; what slopes are off is counted in the sizes of all that they are made of.
 slopes_of_query softplus_slopes(const std::vector<long double>& scores, const std::vector<long double>& u,
                                 const std::vector<long double>& dp, const std::vector<long double>& size,
-                                std::optional<long double> power, bool uniform) {
+                                long double power, bool reweighted) {
   const std::size_t n = u.size();
   slopes_of_query r(n);
   long double sum = 0;
@@ -32,13 +31,12 @@ slopes_of_query softplus_slopes(const std::vector<long double>& scores, const st
     sum += x;
     top = std::max(top, x);
   }
-  const bool reweighted = power && !uniform;
   const long double mean = reweighted && n > 3 ? sum / static_cast<long double>(n) : 0;
   std::vector<long double> x(n);
   long double total = 0;
   for (std::size_t j = 0; j < n; ++j) {
     x[j] = std::max(u[j] - mean, 0.0L) / (top - mean);
-    r.weight[j] = !reweighted ? u[j] : x[j] == 0 ? 0 : std::pow(x[j], *power);
+    r.weight[j] = !reweighted ? u[j] : x[j] == 0 ? 0 : std::pow(x[j], power);
     total += r.weight[j];
   }
   long double d = 0;
@@ -53,7 +51,7 @@ slopes_of_query softplus_slopes(const std::vector<long double>& scores, const st
   for (std::size_t j = 0; j < n; ++j) {
     const long double factor = !reweighted ? 1 / sum
                                : x[j] == 0 ? 0
-                                           : *power * std::pow(x[j], *power - 1) / (total * (top - mean));
+                                           : power * std::pow(x[j], power - 1) / (total * (top - mean));
     r.slope[j] = factor == 0 ? 0 : factor * (dp[j] - d);
     r.slope_off[j] = factor == 0 ? 0 : factor * (size[j] + d_size);
     all += r.slope[j];
@@ -150,8 +148,7 @@ exact_gradients gradients_of_attention(attention_kind kind, const attention_prob
           for (const long double score : e.scores) {
             u.push_back(wide::softplus(score));
           }
-          const std::optional<long double> power =
-              p.reweight_power ? std::optional<long double>(*p.reweight_power) : std::nullopt;
+          const auto power = static_cast<long double>(p.reweight_power.value_or(0));
           long double sum = 0;
           long double top = 0;
           for (const long double x : u) {
@@ -160,12 +157,13 @@ exact_gradients gradients_of_attention(attention_kind kind, const attention_prob
           }
           const long double average = sum / static_cast<long double>(n);
           const bool uniform = n > 3 && top - average <= uniform_row<T> * average;
-          r = softplus_slopes(e.scores, u, dp, size, power, uniform);
+          const bool reweighted = p.reweight_power && !uniform;
+          r = softplus_slopes(e.scores, u, dp, size, power, reweighted);
           for (std::size_t j = 0; j < n; ++j) {
             r.weight_off[j] = unit * reach * r.weight[j] + least;
             r.slope_off[j] = unit * reach * r.slope_off[j] + least * (size[j] + mean_size);
           }
-          if (power) {
+          if (p.reweight_power) {
             // By how much errors of u within its own bound move weights and slopes.
             const long double relative = attention_unit<T> * reach;
             generator random(n + i);
@@ -174,7 +172,7 @@ exact_gradients gradients_of_attention(attention_kind kind, const attention_prob
               for (long double& x : moved) {
                 x *= 1 + relative * static_cast<long double>(random.uniform(-1, 1));
               }
-              const auto other = softplus_slopes(e.scores, moved, dp, size, power, uniform);
+              const auto other = softplus_slopes(e.scores, moved, dp, size, power, reweighted);
               for (std::size_t j = 0; j < n; ++j) {
                 r.weight_off[j] = std::max(r.weight_off[j], 4 * std::fabs(other.weight[j] - r.weight[j]));
                 r.slope_off[j] = std::max(r.slope_off[j], 4 * std::fabs(other.slope[j] - r.slope[j]));

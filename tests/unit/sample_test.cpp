@@ -95,6 +95,13 @@ TEMPLATE_LIST_TEST_CASE("sample: the place of the largest perturbed logit", "[sa
       expect_drawn<Arch>(found, z, {.seed = seed, .index = 17}, 1.7, name(kind));
     }
   }
+  // Where the number of a block gets another upper half, with equal logits: the noise after that draws half of the
+  // time.
+  for (const std::uint64_t index : {(std::uint64_t{1} << 34) - 64, (std::uint64_t{3} << 34) - 130}) {
+    for (std::uint64_t seed = 0; seed < 30; ++seed) {
+      expect_drawn<Arch>(found, std::vector<T>(260, T(1)), {.seed = seed, .index = index}, 1.0, "equal logits");
+    }
+  }
   XSOFTMAX_CHECK_FINDINGS(found);
 }
 
